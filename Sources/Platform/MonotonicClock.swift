@@ -1,0 +1,19 @@
+import Glibc
+
+/// CLOCK_MONOTONIC in nanoseconds; for intervals and expiries within one boot.
+package enum MonotonicClock {
+    package static func now() -> UInt64 {
+        var time = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &time)
+        return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
+    }
+}
+
+extension FileTime {
+    /// CLOCK_REALTIME.
+    package static func now() -> FileTime {
+        var time = timespec()
+        clock_gettime(CLOCK_REALTIME, &time)
+        return FileTime(seconds: Int64(time.tv_sec), nanoseconds: UInt32(time.tv_nsec))
+    }
+}

@@ -1,0 +1,113 @@
+import CLinux
+import Glibc
+
+/// Starts a detached thread with all signals blocked; `name` is what `ps -L` shows (15 bytes at most).
+package func startThread(named name: String, _ body: @escaping @Sendable () -> Void) {
+    final class Box {
+        let name: String
+        let body: @Sendable () -> Void
+        init(name: String, body: @escaping @Sendable () -> Void) {
+            self.name = name
+            self.body = body
+        }
+    }
+    let box = Unmanaged.passRetained(Box(name: name, body: body))
+    var all = sigset_t()
+    var previous = sigset_t()
+    sigfillset(&all)
+    pthread_sigmask(SIG_BLOCK, &all, &previous)
+    defer { pthread_sigmask(SIG_SETMASK, &previous, nil) }
+    var attributes = pthread_attr_t()
+    pthread_attr_init(&attributes)
+    pthread_attr_setdetachstate(&attributes, CInt(PTHREAD_CREATE_DETACHED))
+    defer { pthread_attr_destroy(&attributes) }
+    var thread = pthread_t()
+    let result = pthread_create(&thread, &attributes, { pointer in
+        let box = Unmanaged<Box>.fromOpaque(pointer!).takeRetainedValue()
+        _ = larder_set_thread_name(box.name)
+        box.body()
+        return nil
+    }, box.toOpaque())
+    precondition(result == 0, "pthread_create failed: \(result)")
+}
+
+/// A fixed set of owned threads that runs closures and Swift tasks, so that blocking calls (files, LMDB) never run on
+/// Swift's cooperative pool. Use it as a task executor: `Task(executorPreference: pool) { … }`.
+package final class WorkerPool: TaskExecutor, @unchecked Sendable {
+    private enum Work {
+        case closure(@Sendable () -> Void)
+        case job(UnownedJob)
+    }
+
+    private let mutex: UnsafeMutablePointer<pthread_mutex_t>
+    private let condition: UnsafeMutablePointer<pthread_cond_t>
+    private var queue: [Work] = []
+    private var head = 0
+
+    /// - Parameters:
+    ///   - name: the threads' name, 12 bytes at most.
+    ///   - threads: 1…; they live as long as the process, so make few pools and keep them.
+    package init(name: String, threads: Int) {
+        mutex = .allocate(capacity: 1)
+        mutex.initialize(to: pthread_mutex_t())
+        pthread_mutex_init(mutex, nil)
+        condition = .allocate(capacity: 1)
+        condition.initialize(to: pthread_cond_t())
+        pthread_cond_init(condition, nil)
+        for index in 0..<max(1, threads) {
+            startThread(named: "\(name)-\(index)") { [self] in run() }
+        }
+    }
+
+    /// Runs `body` on one of the threads, in the order of submission. Any thread.
+    package func submit(_ body: @escaping @Sendable () -> Void) { append(.closure(body)) }
+
+    package func enqueue(_ job: consuming ExecutorJob) { append(.job(UnownedJob(job))) }
+
+    /// Runs a blocking `body` on one of the threads and resumes with its result.
+    package func run<Result: Sendable, Failure: Error>(
+        _ body: @escaping @Sendable () throws(Failure) -> Result
+    ) async throws(Failure) -> Result {
+        let outcome: Swift.Result<Result, Failure> = await withCheckedContinuation { continuation in
+            submit {
+                do throws(Failure) { continuation.resume(returning: .success(try body())) } catch {
+                    continuation.resume(returning: .failure(error))
+                }
+            }
+        }
+        return try outcome.get()
+    }
+
+    private func append(_ work: Work) {
+        pthread_mutex_lock(mutex)
+        queue.append(work)
+        pthread_cond_signal(condition)
+        pthread_mutex_unlock(mutex)
+    }
+
+    private func run() -> Never {
+        while true {
+            switch blockingWaitForWork() {
+            case .closure(let body): body()
+            case .job(let job): job.runSynchronously(on: asUnownedTaskExecutor())
+            }
+        }
+    }
+
+    @inline(never)
+    private func blockingWaitForWork() -> Work {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        while head == queue.count { pthread_cond_wait(condition, mutex) }
+        let work = queue[head]
+        head += 1
+        if head == queue.count {
+            queue.removeAll(keepingCapacity: head < 1024)
+            head = 0
+        } else if head > 1024, head > queue.count / 2 {
+            queue.removeFirst(head)
+            head = 0
+        }
+        return work
+    }
+}

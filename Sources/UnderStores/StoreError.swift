@@ -1,0 +1,37 @@
+/// Why a store could not do what was asked, classified where the error was born.
+package struct StoreError: Error, Hashable, Sendable, CustomStringConvertible {
+    package enum Kind: String, Hashable, Sendable, CaseIterable {
+        /// No such object, directory or bucket.
+        case notFound
+        case notDirectory
+        /// The object no longer has the expected version.
+        case versionChanged
+        /// Credentials missing, wrong or expired, or the action is not allowed.
+        case accessDenied
+        /// The store refused the request as malformed, or the configuration cannot work (bad endpoint, wrong region).
+        case invalid
+        /// The store does not have this operation.
+        case unsupported
+        /// The store cannot be reached or keeps failing, after retries.
+        case unavailable
+        /// The store's answer breaks its protocol: truncated, contradictory, or without progress.
+        case protocolViolation
+        /// The reader of the bytes failed, not the store.
+        case sink
+        /// The calling task was cancelled.
+        case cancelled
+        /// A local file or disk failed (EIO).
+        case inputOutput
+    }
+
+    package let kind: Kind
+    /// One line without secrets: what failed, on what, and what to do.
+    package let message: String
+
+    package init(_ kind: Kind, _ message: String) {
+        self.kind = kind
+        self.message = message
+    }
+
+    package var description: String { message }
+}
