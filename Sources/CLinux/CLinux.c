@@ -236,3 +236,24 @@ int larder_effective_capabilities(uint64_t *mask) {
 }
 
 int larder_flock_exclusive(int fd) { return RESULT(flock(fd, LOCK_EX | LOCK_NB)); }
+
+// linux/fcntl.h has these seals from Linux 5.1; it cannot be included beside fcntl.h.
+enum { SEAL_SEAL = 0x01, SEAL_SHRINK = 0x02, SEAL_GROW = 0x04, SEAL_FUTURE_WRITE = 0x10 };
+
+int larder_memfd_sealable(const char *name, uint64_t size) {
+    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0) return -errno;
+    if (ftruncate(fd, (off_t)size) < 0) {
+        int error = -errno;
+        close(fd);
+        return error;
+    }
+    return fd;
+}
+int larder_seal_for_readers(int fd) {
+    return RESULT(fcntl(fd, F_ADD_SEALS, SEAL_SEAL | SEAL_SHRINK | SEAL_GROW | SEAL_FUTURE_WRITE));
+}
+int larder_cannot_shrink(int fd) {
+    int seals = fcntl(fd, F_GET_SEALS);
+    return seals >= 0 && (seals & SEAL_SHRINK) != 0;
+}

@@ -63,3 +63,10 @@ int larder_unmount(const char *target, int flags);
 // The effective capability set of this thread as a bit mask (capabilities(7)).
 int larder_effective_capabilities(uint64_t *mask);
 int larder_flock_exclusive(int fd);
+
+// A memfd of `size` bytes that can be sealed, and sealing it against resizing and against writers other than the
+// mappings that exist (F_SEAL_SHRINK, _GROW, _FUTURE_WRITE, _SEAL; Linux 5.1).
+int larder_memfd_sealable(const char *name, uint64_t size);
+int larder_seal_for_readers(int fd);
+// Whether `fd` is sealed against shrinking, so that a mapping of it can never fault with SIGBUS.
+int larder_cannot_shrink(int fd);
