@@ -46,7 +46,9 @@ let package = Package(
         library("BlockMaps", ["Platform", system]),
         library("UnderStores", ["Platform", "CCurl", "CLibXML", crypto, logging, system]),
         library("BlockCaching", ["BlockMaps", "Platform", "CLMDB", crypto, logging, system]),
-        library("Coordination", ["Platform", protobuf, logging, system]),
+        .target(
+            name: "Coordination", dependencies: ["Platform", protobuf, logging, system], exclude: ["coordination.proto"],
+            swiftSettings: strict),
         library("FileSystem", ["Coordination", "BlockMaps", "Platform", logging, system]),
         library("FuseBridge", ["FileSystem", "Coordination", "Platform", "CFuse", logging, system]),
         library(
