@@ -20,6 +20,8 @@
 
 #define RESULT(call) ({ __auto_type r_ = (call); r_ < 0 ? -errno : r_; })
 
+_Static_assert(LARDER_O_PATH == O_PATH && LARDER_AT_EMPTY_PATH == AT_EMPTY_PATH, "the kernel's flags");
+
 int larder_open_beneath(int directory, const char *path, int flags, unsigned mode, int follow_symlinks) {
     struct open_how how = {
         .flags = (uint64_t)(unsigned)flags,

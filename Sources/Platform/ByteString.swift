@@ -45,9 +45,11 @@ package struct ByteString: Hashable, Comparable, Sendable, ExpressibleByStringLi
     }
 
     /// Calls `body` with a NUL-terminated copy, for system calls.
-    package func withCString<Result>(_ body: (UnsafePointer<CChar>) throws -> Result) rethrows -> Result {
-        try (bytes + [0]).withUnsafeBufferPointer { buffer in
-            try buffer.withMemoryRebound(to: CChar.self) { try body($0.baseAddress!) }
+    package func withCString<Result, Failure: Error>(
+        _ body: (UnsafePointer<CChar>) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        try (bytes + [0]).withUnsafeBufferPointer { buffer throws(Failure) in
+            try body(UnsafeRawPointer(buffer.baseAddress!).assumingMemoryBound(to: CChar.self))
         }
     }
 }

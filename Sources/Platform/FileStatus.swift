@@ -30,8 +30,9 @@ package struct FileStatus: Sendable {
     package let deviceMajor, deviceMinor, rdevMajor, rdevMinor: UInt32
     package let accessed, modified, changed: FileTime
 
-    /// statx(2) of `path` relative to the directory descriptor `directory` (AT_FDCWD for the working directory).
-    package init(of path: String, in directory: CInt = AT_FDCWD, flags: CInt = 0) throws(Errno) {
+    /// statx(2) of `path` (a `String` passes as it is; other names are bytes, so not a `String`) relative to the directory
+    /// descriptor `directory` (AT_FDCWD for the working directory).
+    package init(of path: UnsafePointer<CChar>, in directory: CInt = AT_FDCWD, flags: CInt = 0) throws(Errno) {
         var raw = larder_stat()
         _ = try Errno.check(larder_statx(directory, path, flags, &raw))
         inode = raw.inode

@@ -18,6 +18,8 @@ struct larder_stat {
 
 // AT_EMPTY_PATH, which Glibc defines only under _GNU_SOURCE.
 enum { LARDER_AT_EMPTY_PATH = 0x1000 };
+// O_PATH, likewise.
+enum { LARDER_O_PATH = 010000000 };
 
 // One directory entry as getdents64(2) gives it; `name` points into the caller's buffer.
 struct larder_dirent {
