@@ -43,9 +43,10 @@ let package = Package(
         .target(name: "CLinux"),
 
         library("Platform", ["CLinux", "CISAL", system, logging]),
+        library("LMDB", ["Platform", "CLMDB"]),
         library("BlockMaps", ["Platform", system]),
         library("UnderStores", ["Platform", "CCurl", "CLibXML", crypto, logging, system]),
-        library("BlockCaching", ["BlockMaps", "Platform", "CLMDB", crypto, logging, system]),
+        library("BlockCaching", ["BlockMaps", "LMDB", "Platform", crypto, logging, system]),
         .target(
             name: "Coordination", dependencies: ["Platform", protobuf, logging, system], exclude: ["coordination.proto"],
             swiftSettings: strict),
@@ -53,7 +54,7 @@ let package = Package(
         library("FuseBridge", ["FileSystem", "Coordination", "Platform", "CFuse", logging, system]),
         library(
             "Coordinator",
-            ["Coordination", "BlockCaching", "UnderStores", "Platform", "CLMDB", hummingbird, crypto, logging, system]),
+            ["Coordination", "BlockCaching", "LMDB", "UnderStores", "Platform", hummingbird, crypto, logging, system]),
         library(
             "Commands",
             ["FuseBridge", "FileSystem", "Coordinator", "Coordination", "BlockCaching", "UnderStores", "Platform",

@@ -77,5 +77,5 @@ package struct CoordinationError: Error, Hashable, Sendable, CustomStringConvert
     package var description: String { message }
 
     /// The connection ended before an answer came.
-    package static let disconnected = CoordinationError(.notConnected, "the coordinator closed the connection")
+    package static let disconnected = CoordinationError(.socketNotConnected, "the coordinator closed the connection")
 }

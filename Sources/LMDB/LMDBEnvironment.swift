@@ -1,0 +1,105 @@
+import CLMDB
+import Platform
+
+/// A failed LMDB call (http://www.lmdb.tech/doc/group__errors.html, or an errno).
+package struct LMDBError: Error, Hashable, Sendable, CustomStringConvertible {
+    package let code: CInt
+    package init(_ code: CInt) { self.code = code }
+    package var description: String { String(cString: mdb_strerror(code)) }
+
+    /// MDB_MAP_FULL: the environment has reached its size.
+    package var isFull: Bool { code == MDB_MAP_FULL }
+
+    static func check(_ code: CInt) throws(LMDBError) {
+        guard code == MDB_SUCCESS else { throw LMDBError(code) }
+    }
+}
+
+/// A table within an environment.
+package struct LMDBTable: Hashable, Sendable {
+    let handle: MDB_dbi
+}
+
+/// An LMDB environment: a memory-mapped, crash-safe, ordered key-value file with one writer and many readers.
+///
+/// Keys are 1…511 bytes, ordered bytewise. Any thread; write transactions exclude each other.
+package final class LMDBEnvironment: @unchecked Sendable {
+    package enum Durability: Sendable {
+        /// A committed transaction survives a power cut: commit waits for the disk.
+        case durable
+        /// A committed transaction survives a crash of the process, not of the machine.
+        case processOnly
+    }
+
+    private let raw: OpaquePointer
+
+    /// Opens or creates the environment in the file `path` (and `path-lock` beside it).
+    /// - Parameters:
+    ///   - capacity: bytes of address space, the upper bound of the file.
+    ///   - tables: how many named tables there may be.
+    package init(path: String, capacity: UInt64, tables: UInt32, durability: Durability) throws(LMDBError) {
+        var raw: OpaquePointer?
+        try LMDBError.check(mdb_env_create(&raw))
+        guard let raw else { throw LMDBError(CInt(MDB_PANIC)) }
+        self.raw = raw
+        do throws(LMDBError) {
+            try LMDBError.check(mdb_env_set_mapsize(raw, Int(capacity)))
+            try LMDBError.check(mdb_env_set_maxdbs(raw, tables))
+            try LMDBError.check(mdb_env_set_maxreaders(raw, 510))
+            // NOTLS: a read transaction belongs to its object and not to its thread. NORDAHEAD: lookups are random.
+            var flags = UInt32(MDB_NOSUBDIR | MDB_NOTLS | MDB_NORDAHEAD)
+            if durability == .processOnly { flags |= UInt32(MDB_NOSYNC) }
+            try LMDBError.check(mdb_env_open(raw, path, flags, 0o600))
+        } catch {
+            mdb_env_close(raw)
+            throw error
+        }
+    }
+
+    deinit { mdb_env_close(raw) }
+
+    /// Opens or creates a table.
+    package func table(_ name: String) throws(LMDBError) -> LMDBTable {
+        var handle: MDB_dbi = 0
+        try write { (transaction) throws(LMDBError) in
+            try LMDBError.check(mdb_dbi_open(transaction.raw, name, UInt32(MDB_CREATE), &handle))
+        }
+        return LMDBTable(handle: handle)
+    }
+
+    /// Runs `body` on a consistent snapshot. Buffers that it is given are valid only inside.
+    package func read<Result, Failure: Error>(
+        _ body: (LMDBTransaction) throws(Failure) -> Result, orOnFailure fallback: (LMDBError) -> Result
+    ) throws(Failure) -> Result {
+        var transaction: OpaquePointer?
+        let code = mdb_txn_begin(raw, nil, UInt32(MDB_RDONLY), &transaction)
+        guard code == MDB_SUCCESS, let transaction else { return fallback(LMDBError(code)) }
+        defer { mdb_txn_abort(transaction) }
+        return try body(LMDBTransaction(raw: transaction))
+    }
+
+    /// Runs `body` in a write transaction and commits; a thrown error aborts it. Waits for other writers; never suspends.
+    package func write<Result>(_ body: (LMDBTransaction) throws(LMDBError) -> Result) throws(LMDBError) -> Result {
+        var transaction: OpaquePointer?
+        try LMDBError.check(mdb_txn_begin(raw, nil, 0, &transaction))
+        guard let transaction else { throw LMDBError(CInt(MDB_PANIC)) }
+        let result: Result
+        do throws(LMDBError) { result = try body(LMDBTransaction(raw: transaction)) } catch {
+            mdb_txn_abort(transaction)
+            throw error
+        }
+        try LMDBError.check(mdb_txn_commit(transaction))
+        return result
+    }
+
+    /// Flushes what `.processOnly` left to the kernel.
+    package func synchronize() throws(LMDBError) { try LMDBError.check(mdb_env_sync(raw, 1)) }
+
+    /// Bytes of the file in use.
+    package var usedBytes: UInt64 {
+        var info = MDB_envinfo()
+        var status = MDB_stat()
+        guard mdb_env_info(raw, &info) == MDB_SUCCESS, mdb_env_stat(raw, &status) == MDB_SUCCESS else { return 0 }
+        return UInt64(info.me_last_pgno + 1) * UInt64(status.ms_psize)
+    }
+}
