@@ -96,6 +96,8 @@ package final class FaultStore: UnderStore {
 
     package func fileIdentity(of version: ObjectVersion) -> ByteString { base.fileIdentity(of: version) }
 
+    package var counters: StoreCounters { base.counters }
+
     /// What happens to a read after its first bytes: wait at the gate, then fail.
     private typealias Interruption = (after: UInt64, gate: FaultGate?, error: StoreError?)
 

@@ -39,6 +39,8 @@ package struct PrefixedStore: UnderStore {
 
     package func fileIdentity(of version: ObjectVersion) -> ByteString { base.fileIdentity(of: version) }
 
+    package var counters: StoreCounters { base.counters }
+
     private func full(_ path: ByteString) -> ByteString {
         path.isEmpty ? prefix : prefix.appending(component: path)
     }

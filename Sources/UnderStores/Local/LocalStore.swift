@@ -91,12 +91,6 @@ package final class LocalStore: UnderStore {
                 freeFiles: UInt64(raw.f_ffree))
         }
     }
-
-    /// `major.minor:inode`: a file of that device and number, whatever is written to it.
-    package func fileIdentity(of version: ObjectVersion) -> ByteString {
-        let parts = version.bytes.bytes.split(separator: UInt8(ascii: ":"), maxSplits: 2)
-        return ByteString(parts.prefix(2).joined(separator: [UInt8(ascii: ":")]))
-    }
 }
 
 extension LocalStore {
