@@ -35,7 +35,7 @@ package struct HTTPRequest: Sendable {
 
 /// How long each phase of a request may take before it fails with `HTTPError.Kind.timeout`. All are positive.
 package struct HTTPTimeouts: Hashable, Sendable {
-    /// Name resolution, TCP and TLS together; also the wait for a free connection of the host's pool is not counted.
+    /// Name resolution, TCP and TLS together. The wait for a free connection of the host's pool is not counted.
     package var connect: Duration
     /// From the request being sent until the first byte of the answer.
     package var firstByte: Duration

@@ -1,0 +1,127 @@
+import Platform
+
+/// What to do about one answer, or about the lack of one. Pure.
+enum S3Verdict: Hashable, Sendable {
+    /// The caller's: success, or a status that tells of the object (404, 412, 416).
+    case answer
+    /// Send it again later, not before `after`.
+    case retry(StoreError, after: Duration?)
+    /// The answer breaks the protocol: send it again, but few times.
+    case suspicious(StoreError)
+    /// The bucket is in this region.
+    case region(String, StoreError)
+    /// The store's clock and ours differ too much.
+    case clock(server: FileTime?, StoreError)
+    /// The store does not accept these credentials (any more).
+    case credentials(StoreError)
+    /// An error answer to a HEAD, which has no body to tell why.
+    case unexplained
+    case fail(StoreError)
+}
+
+/// Judges answers, and says what happened in words for the person who runs the mount.
+struct S3Judge: Sendable {
+    let bucket: String
+    /// `https://host:port`
+    let origin: String
+    /// In which the request was signed.
+    let region: String
+    /// Of the credentials; nil for an unsigned request.
+    let source: String?
+
+    private static let staleCodes: Set<String> = [
+        "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidToken", "TokenRefreshRequired",
+    ]
+
+    func verdict(on response: HTTPResponse, to call: S3Call) -> S3Verdict {
+        if response.isSuccess { return .answer }
+        let document = S3ErrorDocument(response.body) ?? S3ErrorDocument()
+        let code = document.code
+        if code == "RequestTimeTooSkewed" {
+            let server = response.headers["date"].flatMap { CivilTime(httpDate: $0) }?.fileTime
+            return .clock(server: server, error(.accessDenied, call, "was refused: the clocks differ too much", document))
+        }
+        if Self.staleCodes.contains(code) {
+            return .credentials(error(.accessDenied, call, "was refused: \(who) are not accepted; renew them", document))
+        }
+        if let elsewhere = response.headers["x-amz-bucket-region"] ?? document.region, elsewhere != region,
+            [301, 307, 308, 400, 403].contains(response.status), response.status != 403 || code.isEmpty
+        {
+            return .region(elsewhere, error(.invalid, call, "went to the wrong region \(region), the bucket is in \(elsewhere)", document))
+        }
+        switch response.status {
+        case 404 where code == "NoSuchBucket" || call.key == nil:
+            return .fail(
+                StoreError(.notFound, "there is no bucket \"\(bucket)\" at \(origin): check its name, the endpoint and the region"))
+        case 404, 412, 416: return .answer
+        case 408, 425, 429, 500, 502, 503, 504:
+            return .retry(error(.unavailable, call, "failed: the store is overloaded or broken", document, response.status), after: retryAfter(response))
+        case _ where ["SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable"].contains(code):
+            return .retry(error(.unavailable, call, "failed", document, response.status), after: retryAfter(response))
+        case 400, 401, 403:
+            if call.method == .head { return .unexplained }
+            if response.status == 400, code != "AccessDenied" { break }
+            return .fail(refusal(call, document, response.status))
+        case 300..<400:
+            return .fail(error(.invalid, call, "was redirected, which is not followed; check the endpoint and the region", document, response.status))
+        case 501: return .fail(error(.unsupported, call, "is not implemented by this store", document, 501))
+        case 500..<600: return .retry(error(.unavailable, call, "failed", document, response.status), after: retryAfter(response))
+        default: break
+        }
+        return .fail(error(.invalid, call, "was refused as invalid", document, response.status))
+    }
+
+    func verdict(on failure: HTTPError, to call: S3Call) -> S3Verdict {
+        let what = "\(call.action) on \(target(call))"
+        switch failure.kind {
+        case .cancelled: return .fail(StoreError(.cancelled, "\(what) was cancelled"))
+        case .tls:
+            return .fail(
+                StoreError(.invalid, "\(failure.message): the TLS connection cannot be trusted or is no TLS; check the endpoint and caFile"))
+        case .badRequest: return .fail(StoreError(.invalid, "\(what): \(failure.message)"))
+        case .tooLarge, .malformed: return .suspicious(StoreError(.protocolViolation, "\(what): \(failure.message)"))
+        case .refused: return .suspicious(StoreError(.protocolViolation, "\(what): \(failure.message)"))
+        case .resolve:
+            return .retry(
+                StoreError(.unavailable, "\(failure.message): the host name cannot be resolved; check the endpoint and the DNS"), after: nil)
+        case .connect:
+            return .retry(
+                StoreError(.unavailable, "\(failure.message): nobody answers there; check the endpoint and that the server runs"), after: nil)
+        case .proxy: return .retry(StoreError(.unavailable, "\(failure.message): check the proxy"), after: nil)
+        case .timeout, .reset, .truncated, .resources:
+            return .retry(StoreError(.unavailable, "\(what): \(failure.message)"), after: nil)
+        }
+    }
+
+    private func refusal(_ call: S3Call, _ document: S3ErrorDocument, _ status: Int) -> StoreError {
+        switch document.code {
+        case "SignatureDoesNotMatch":
+            error(.accessDenied, call, "was refused: the secret access key of the \(who) is wrong", document)
+        default:
+            error(.accessDenied, call, "was refused to \(who): they need this permission", document, status)
+        }
+    }
+
+    private var who: String { source.map { "credentials from \($0)" } ?? "anonymous callers" }
+
+    private func target(_ call: S3Call) -> String {
+        "s3://\(bucket)" + (call.key.map { "/\($0)" } ?? "") + " at \(origin)"
+    }
+
+    private func error(
+        _ kind: StoreError.Kind, _ call: S3Call, _ what: String, _ document: S3ErrorDocument, _ status: Int? = nil
+    ) -> StoreError {
+        let code = document.code.isEmpty ? status.map { "HTTP \($0)" } : document.code
+        return StoreError(kind, "\(call.action) on \(target(call)) \(what)" + (code.map { " (\($0))" } ?? ""))
+    }
+
+    /// Seconds, or a date that is compared with the answer's own (RFC 9110, 10.2.3).
+    private func retryAfter(_ response: HTTPResponse) -> Duration? {
+        guard let text = response.headers["retry-after"] else { return nil }
+        if let seconds = Int64(text) { return .seconds(max(0, min(seconds, 86_400))) }
+        guard let date = CivilTime(httpDate: text)?.fileTime,
+            let now = response.headers["date"].flatMap({ CivilTime(httpDate: $0) })?.fileTime
+        else { return nil }
+        return .seconds(max(0, min(date.seconds - now.seconds, 86_400)))
+    }
+}
