@@ -84,6 +84,15 @@ package final class MemoryStore: UnderStore {
         return space
     }
 
+    /// Calls as an S3 store would count its requests.
+    package var counters: StoreCounters {
+        var counters = StoreCounters()
+        counters.headRequests = UInt64(calls.count(.lookup))
+        counters.getRequests = UInt64(calls.count(.read))
+        counters.listRequests = UInt64(calls.count(.page))
+        return counters
+    }
+
     /// Continues after the last key it has shown, as an S3 listing does, so it may run while keys come and go.
     private final class Listing: DirectoryListing {
         private let path: ByteString

@@ -1,0 +1,122 @@
+import Platform
+
+/// The contract of `UnderStore`, written down as checks that run against any store.
+///
+/// With a fixture, a writer to the same store, every check runs on objects made for it. Without one, as in
+/// `larder store test URL`, nothing is written: what the store holds is sampled, and checks that need changes do not apply.
+package struct StoreContract: Sendable {
+    /// The names of all checks, in the order in which they run.
+    package static var checks: [String] { all.map(\.name) }
+
+    private static let all = namespaceChecks + readingChecks + fileChecks + changeChecks + flatKeyChecks
+
+    private let store: any UnderStore
+    private let fixture: (any ContractFixture)?
+
+    /// - Parameters:
+    ///   - store: its root should have nothing in it but what the fixture puts there.
+    ///   - fixture: writes to the same root; nil only reads.
+    package init(_ store: any UnderStore, fixture: (any ContractFixture)? = nil) {
+        self.store = store
+        self.fixture = fixture
+    }
+
+    /// Runs every check, one after the other. Never throws: a store that cannot be reached fails its checks.
+    ///
+    /// - Parameter report: called after each check, to show progress.
+    @discardableResult
+    package func run(
+        report: @Sendable (ContractResult) -> Void = { _ in }
+    ) async -> [ContractResult] {
+        var results: [ContractResult] = []
+        func record(_ name: String, _ start: UInt64, _ outcome: ContractResult.Outcome, _ note: String = "") {
+            let nanoseconds = Int64(MonotonicClock.now() - start)
+            results.append(
+                ContractResult(name: name, outcome: outcome, note: note, duration: .nanoseconds(nanoseconds)))
+            if let last = results.last { report(last) }
+        }
+        let context = ContractContext(store: store, fixture: fixture)
+        let start = MonotonicClock.now()
+        do { try await context.prepare() } catch {
+            record("the store can be sampled", start, .failed("\(error)"))
+            return results
+        }
+        for check in Self.all {
+            let start = MonotonicClock.now()
+            do {
+                let note = try await check.body(context)
+                record(check.name, start, .passed, note)
+            } catch let reason as ContractNotApplicable {
+                record(check.name, start, .notApplicable(reason.reason))
+            } catch {
+                record(check.name, start, .failed("\(error)"))
+            }
+        }
+        return results
+    }
+}
+
+package struct ContractResult: Sendable {
+    package enum Outcome: Hashable, Sendable {
+        case passed
+        case failed(String)
+        case notApplicable(String)
+    }
+
+    /// A sentence that says what holds when the check passes.
+    package let name: String
+    package let outcome: Outcome
+    /// What was learned besides; often empty.
+    package let note: String
+    package let duration: Duration
+}
+
+/// Changes the objects of a store behind the `UnderStore` protocol, which cannot.
+package protocol ContractFixture: Sendable {
+    /// Whether keys need not be POSIX paths: `a//b`, `a/..`, `a` beside `a/b`, `a/`.
+    var hasFlatKeys: Bool { get }
+    /// How many objects the check of long listings makes; more than the store's longest page.
+    var manyObjects: Int { get }
+
+    /// Creates or replaces the object at `path` and the directories above it.
+    /// Throws `ContractNotApplicable` when the store cannot have such a key.
+    func put(_ path: ByteString, _ bytes: [UInt8]) async throws
+
+    func remove(_ path: ByteString) async throws
+
+    /// Makes a symbolic link; throws `ContractNotApplicable` where there are none.
+    func link(_ path: ByteString, to target: ByteString) async throws
+}
+
+extension ContractFixture {
+    package var manyObjects: Int { 2100 }
+    package func link(_ path: ByteString, to target: ByteString) async throws {
+        throw ContractNotApplicable("the store has no symbolic links")
+    }
+}
+
+/// Thrown by a check or fixture that has nothing to do on a store.
+package struct ContractNotApplicable: Error, Sendable {
+    package let reason: String
+    package init(_ reason: String) { self.reason = reason }
+}
+
+/// Thrown by a check that found the contract broken.
+struct ContractFailure: Error, CustomStringConvertible {
+    let description: String
+}
+
+struct ContractCheck: Sendable {
+    let name: String
+    /// Returns a note.
+    let body: @Sendable (ContractContext) async throws -> String
+
+    init(_ name: String, _ body: @escaping @Sendable (ContractContext) async throws -> String) {
+        self.name = name
+        self.body = body
+    }
+}
+
+func expect(_ condition: Bool, _ failure: @autoclosure () -> String) throws {
+    if !condition { throw ContractFailure(description: failure()) }
+}
