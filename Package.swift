@@ -67,11 +67,11 @@ let package = Package(
         tests("PlatformTests", ["Platform", "TestSupport"]),
         tests("UnderStoresTests", ["UnderStores", "Platform", "TestSupport", crypto]),
         tests("BlockCachingTests", ["BlockCaching", "BlockMaps", "Platform", "TestSupport"]),
-        tests("CoordinationTests", ["Coordination", "Platform", "TestSupport"]),
+        tests("CoordinationTests", ["Coordination", "Platform", logging, system]),
         tests("FileSystemTests", ["FileSystem", "Coordination", "BlockMaps", "Platform", "TestSupport"]),
         tests(
             "CoordinatorTests",
-            ["Coordinator", "Coordination", "BlockCaching", "UnderStores", "Platform", "TestSupport"]),
+            ["Coordinator", "Coordination", "BlockCaching", "UnderStores", "Platform", logging, system]),
         tests("CommandsTests", ["Commands", "Coordinator", "UnderStores", "Platform", "TestSupport"]),
         tests("MountTests", ["Platform", "TestSupport"]),
     ]

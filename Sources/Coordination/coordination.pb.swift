@@ -492,6 +492,9 @@ package nonisolated struct WireAttach: Sendable {
   /// for people: shown by `larder status`
   package var mountPath: String = String()
 
+  /// attached before, to a coordinator that has gone: a store out of reach is no reason to refuse
+  package var resuming: Bool = false
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -2324,7 +2327,7 @@ nonisolated extension WireWelcome: SwiftProtobuf.Message, SwiftProtobuf._Message
 
 nonisolated extension WireAttach: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Attach"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}volume\0\u{3}mount_path\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}volume\0\u{3}mount_path\0\u{1}resuming\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2334,6 +2337,7 @@ nonisolated extension WireAttach: SwiftProtobuf.Message, SwiftProtobuf._MessageI
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularMessageField(value: &self._volume) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.mountPath) }()
+      case 3: try { try decoder.decodeSingularBoolField(value: &self.resuming) }()
       default: break
       }
     }
@@ -2350,12 +2354,16 @@ nonisolated extension WireAttach: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     if !self.mountPath.isEmpty {
       try visitor.visitSingularStringField(value: self.mountPath, fieldNumber: 2)
     }
+    if self.resuming != false {
+      try visitor.visitSingularBoolField(value: self.resuming, fieldNumber: 3)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: WireAttach, rhs: WireAttach) -> Bool {
     if lhs._volume != rhs._volume {return false}
     if lhs.mountPath != rhs.mountPath {return false}
+    if lhs.resuming != rhs.resuming {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -37,6 +37,13 @@ package protocol UnderStore: Sendable {
 
     /// Space for statfs(2); nil where the store has no bound.
     func space() async throws(StoreError) -> StoreSpace?
+
+    /// The part of a version that stays while one file is written in place; the whole version where objects are replaced
+    /// as a whole.
+    func fileIdentity(of version: ObjectVersion) -> ByteString
+
+    /// What the store was asked and has answered; zeros where nothing is counted.
+    var counters: StoreCounters { get }
 }
 
 extension UnderStore {
@@ -47,6 +54,8 @@ extension UnderStore {
         _ path: ByteString, expecting version: ObjectVersion?
     ) async throws(StoreError) -> Descriptor? { nil }
     package func space() async throws(StoreError) -> StoreSpace? { nil }
+    package func fileIdentity(of version: ObjectVersion) -> ByteString { version.bytes }
+    package var counters: StoreCounters { StoreCounters() }
 }
 
 /// The canonical text that tells stores apart, e.g. `s3://bucket@https://s3.eu-west-1.amazonaws.com` or `file:///data`.

@@ -1,0 +1,138 @@
+import BlockCaching
+import Coordination
+import Glibc
+import LMDB
+import Logging
+import Platform
+import SystemPackage
+import UnderStores
+
+/// The node daemon: owns credentials, cache, metadata and leases, and serves mounts over a Unix socket.
+package final class CoordinatorDaemon: Sendable {
+    private let configuration: CoordinatorConfiguration
+    private let services: Services
+    private let server: SessionServer
+    private let departure: Departure
+    /// Held while the coordinator lives: two must not share a state directory.
+    private let lockFile: Descriptor
+    private let logger: Logger
+
+    /// How long a coordinator of its own waits for a mount after the last one has gone.
+    private static let grace: Duration = .seconds(3)
+    /// How long it waits for the first.
+    private static let patience: Duration = .seconds(60)
+    /// Tasks of sessions: they wait for the index and for local files, hardly for the processor.
+    private static let workers = 8
+
+    /// Opens the cache and the index and listens. Blocks; not on Swift's cooperative pool.
+    package init(_ configuration: CoordinatorConfiguration, logger: Logger) throws(CoordinatorError) {
+        self.configuration = configuration
+        self.logger = logger
+        lockFile = try Self.lock(configuration.stateDirectory)
+        let cache: BlockCache
+        do { cache = try BlockCache(configuration: configuration.cache, logger: logger) } catch {
+            throw CoordinatorError("\(error)", exitCode: EX_CANTCREAT_)
+        }
+        let index: MetadataIndex
+        do {
+            index = try MetadataIndex(
+                directory: configuration.stateDirectory,
+                bootIdentifier: configuration.bootIdentifier ?? Machine.bootIdentifier(), logger: logger)
+        } catch {
+            throw CoordinatorError(
+                "the metadata index in \(configuration.stateDirectory) cannot be opened: \(error)", exitCode: EX_CANTCREAT_)
+        }
+        let departure = Departure()
+        self.departure = departure
+        let pool = WorkerPool(name: "coordinator", threads: Self.workers)
+        let sessions = SessionTable { departure.mountCount($0) }
+        let table = MountTable(syntheticDefaults: AttributeDefaults(uid: getuid(), gid: getgid()))
+        let namespace = Namespace(index: index, table: table, pool: pool, logger: logger) { sessions.broadcast($0) }
+        let notes = StatusNotes(logger: logger)
+        services = Services(
+            namespace: namespace,
+            volumes: VolumeTable(
+                namespace: namespace, makeStore: configuration.makeStore ?? StoreRegistry(logger: logger).factory,
+                pool: pool, logger: logger),
+            leases: LeaseService(namespace: namespace, cache: cache, notes: notes, logger: logger), cache: cache,
+            pool: pool, sessions: sessions, notes: notes, logger: logger, socketPath: configuration.socketPath,
+            software: configuration.software, startedAt: MonotonicClock.now(), stop: { departure.leave() })
+        Self.removeStaleSocket(configuration.socketPath)
+        do {
+            server = try SessionServer(
+                path: configuration.socketPath, software: configuration.software, logger: logger,
+                admit: { peer, _ in Self.refusal(of: peer) },
+                makeHandler: { [services] in ClientSession($0, services: services) })
+        } catch {
+            throw CoordinatorError(
+                "cannot listen at \(configuration.socketPath): \(error); is its directory there and writable?",
+                exitCode: EX_UNAVAILABLE_)
+        }
+        // Whoever may connect is decided by SO_PEERCRED; the mode keeps others from trying.
+        chmod(configuration.socketPath, 0o600)
+    }
+
+    /// Serves until `stop`, a client's Shutdown, or (where configured) the last mount's departure; then ends every session
+    /// and writes the cache's clean marker. Throws when the HTTP address cannot be used.
+    package func run() async throws(CoordinatorError) {
+        logger.info(
+            "coordinator serves",
+            metadata: ["socket": "\(configuration.socketPath)", "pid": "\(processIdentifier())"])
+        if configuration.leavesWithLastMount { departure.watch(patience: Self.patience, grace: Self.grace) }
+        let http = configuration.http.map { MonitoringServer($0, services: services, logger: logger) }
+        let failure: CoordinatorError?
+        if let http {
+            failure = await withTaskGroup(of: CoordinatorError?.self) { group in
+                group.addTask { await http.run() }
+                group.addTask { [departure] in
+                    await departure.wait()
+                    return nil
+                }
+                let first = await group.next() ?? nil
+                group.cancelAll()
+                return first
+            }
+        } else {
+            await departure.wait()
+            failure = nil
+        }
+        server.close()
+        await services.cache.shutdown()
+        logger.info("coordinator ends")
+        if let failure { throw failure }
+    }
+
+    /// Ends `run`. Any thread, also before `run`.
+    package func stop() { departure.leave() }
+
+    /// Only the coordinator's own user and root: it reads with that user's credentials.
+    private static func refusal(of peer: PeerCredentials) -> String? {
+        if peer.uid == geteuid() || peer.uid == 0 { return nil }
+        return "this coordinator belongs to uid \(geteuid()) and does not serve uid \(peer.uid);"
+            + " run one of your own or ask for a mount with --allow-other"
+    }
+
+    private static func lock(_ directory: String) throws(CoordinatorError) -> Descriptor {
+        do {
+            if mkdir(directory, 0o700) != 0, errno != EEXIST { throw Errno(rawValue: errno) }
+            let file = try Descriptor.open(directory + "/coordinator.lock", O_RDWR | O_CREAT)
+            try file.lockExclusively()
+            return file
+        } catch {
+            let errno = error as? Errno ?? .ioError
+            let reason = errno == .wouldBlock ? "another coordinator uses it" : "\(errno)"
+            throw CoordinatorError(
+                "the state directory \(directory) cannot be used: \(reason)", exitCode: EX_CANTCREAT_)
+        }
+    }
+
+    /// A socket file that a killed coordinator left behind; the lock proves that none listens on it.
+    private static func removeStaleSocket(_ path: String) {
+        guard let status = try? FileStatus(of: path), status.mode & S_IFMT == S_IFSOCK else { return }
+        if (try? PacketSocket.connect(to: path)) == nil { unlink(path) }
+    }
+}
+
+// sysexits.h defines these as macros that Swift sees under their own names only in C.
+private let EX_UNAVAILABLE_: Int32 = 69
+private let EX_CANTCREAT_: Int32 = 73

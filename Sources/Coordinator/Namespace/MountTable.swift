@@ -1,0 +1,30 @@
+import Platform
+
+/// Which mount points are attached, and where they stand within each other.
+package final class MountTable: Sendable {
+    private struct State {
+        var mounts: [UInt32: MountPoint] = [:]
+        /// Directory inode → name → inode of what Larder puts there instead of what the store has.
+        var overlays: [UInt64: [ByteString: UInt64]] = [:]
+    }
+    private let state = Lock(State())
+
+    /// Owner and mode of directories that only lead to mount points.
+    package let syntheticDefaults: AttributeDefaults
+
+    package init(syntheticDefaults: AttributeDefaults) { self.syntheticDefaults = syntheticDefaults }
+
+    package func mountPoint(_ number: UInt32) -> MountPoint? { state.withLock { $0.mounts[number] } }
+    package func mountPoints() -> [MountPoint] { state.withLock { Array($0.mounts.values) } }
+    package func overlay(in directory: UInt64, named name: ByteString) -> UInt64? {
+        state.withLock { $0.overlays[directory]?[name] }
+    }
+    package func overlays(in directory: UInt64) -> [ByteString: UInt64] {
+        state.withLock { $0.overlays[directory] ?? [:] }
+    }
+
+    func add(_ mount: MountPoint) { state.withLock { $0.mounts[mount.number] = mount } }
+    func addOverlay(in directory: UInt64, named name: ByteString, inode: UInt64) {
+        state.withLock { $0.overlays[directory, default: [:]][name] = inode }
+    }
+}

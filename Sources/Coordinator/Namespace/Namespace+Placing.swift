@@ -1,0 +1,64 @@
+import Platform
+import UnderStores
+
+extension Namespace {
+    /// What a name became in the index.
+    struct Placed {
+        let found: Found
+        /// Kernels may hold an older answer for the name.
+        let isNews: Bool
+        /// An inode that stayed while its attributes or bytes changed (a source file written in place).
+        let changedInode: UInt64?
+        /// A directory inode that the name no longer stands for.
+        let orphan: UInt64?
+    }
+
+    /// Writes what the store said of a name: keeps the inode while it stands for the same object, gives a new number when
+    /// the object was replaced, and remembers absence. nil when the directory itself is gone.
+    func place(
+        parent: UInt64, name: ByteString, attributes: ObjectAttributes?, mount: MountPoint, transaction: IndexTransaction
+    ) -> Placed? {
+        guard let directory = transaction.record(parent) else { return nil }
+        let now = MonotonicClock.now()
+        let old = transaction.child(of: parent, named: name)
+        guard let attributes else {
+            let until = now &+ mount.negativeTTL
+            transaction.setAbsent(parent, name, until: until)
+            guard case .inode(let inode, let record) = old else {
+                return Placed(found: .absent(until: until), isNews: false, changedInode: nil, orphan: nil)
+            }
+            transaction.removeRecord(inode)
+            let orphan = record.attributes.kind == .directory ? inode : nil
+            return Placed(found: .absent(until: until), isNews: true, changedInode: nil, orphan: orphan)
+        }
+        var fresh = InodeRecord(
+            mount: mount.number, parent: parent, name: name, attributes: attributes, expiry: now &+ mount.metadataTTL)
+        fresh.changedAt = now
+        guard case .inode(let inode, let record) = old else {
+            let inode = transaction.allocateInode()
+            transaction.setRecord(inode, fresh)
+            transaction.setChild(parent, name, inode: inode, listing: directory.listing)
+            let wasAbsent = if case .absent = old { true } else { false }
+            return Placed(found: .inode(inode, fresh), isNews: wasAbsent, changedInode: nil, orphan: nil)
+        }
+        if record.attributes.kind == attributes.kind, record.mount == mount.number,
+            mount.identity(of: record.attributes) == mount.identity(of: attributes)
+        {
+            let changed = record.attributes.version != attributes.version
+            if attributes.isPartial, !record.attributes.isPartial, !changed { fresh.attributes = record.attributes }
+            fresh.listedUntil = record.listedUntil
+            fresh.listing = record.listing
+            if !changed { fresh.changedAt = record.changedAt }
+            transaction.setRecord(inode, fresh)
+            transaction.setChild(parent, name, inode: inode, listing: directory.listing)
+            return Placed(
+                found: .inode(inode, fresh), isNews: false, changedInode: changed ? inode : nil, orphan: nil)
+        }
+        let successor = transaction.allocateInode()
+        transaction.removeRecord(inode)
+        transaction.setRecord(successor, fresh)
+        transaction.setChild(parent, name, inode: successor, listing: directory.listing)
+        let orphan = record.attributes.kind == .directory ? inode : nil
+        return Placed(found: .inode(successor, fresh), isNews: true, changedInode: nil, orphan: orphan)
+    }
+}

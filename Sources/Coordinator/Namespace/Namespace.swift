@@ -1,0 +1,157 @@
+import Coordination
+import Logging
+import Platform
+import SystemPackage
+import UnderStores
+
+/// The names of all attached volumes: inode numbers, attributes and listings with their expiry, kept in the metadata
+/// index and refreshed from the stores.
+///
+/// Inode numbers are the coordinator's, so that every mount of the node, and each generation of a mount process, agree.
+package final class Namespace: Sendable {
+    let index: MetadataIndex
+    let table: MountTable
+    let logger: Logger
+    let flights: SingleFlight<NameKey, Found>
+    let tallies = NamespaceTallies()
+    /// Called with what kernels must forget. Not under any lock.
+    let invalidate: @Sendable (WireInvalidate) -> Void
+
+    struct NameKey: Hashable, Sendable {
+        let parent: UInt64
+        let name: ByteString
+    }
+
+    /// The answer to a lookup.
+    package enum Found: Sendable {
+        case inode(UInt64, InodeRecord)
+        /// There is no such name, until the given CLOCK_MONOTONIC nanoseconds.
+        case absent(until: UInt64)
+    }
+
+    package init(
+        index: MetadataIndex, table: MountTable, pool: WorkerPool, logger: Logger,
+        invalidate: @escaping @Sendable (WireInvalidate) -> Void
+    ) {
+        self.index = index
+        self.table = table
+        flights = SingleFlight(pool: pool)
+        self.logger = logger
+        self.invalidate = invalidate
+    }
+
+    /// The record of an inode. Throws ESTALE when it was superseded or never existed.
+    package func record(_ inode: UInt64) throws(CoordinationError) -> InodeRecord {
+        guard let record = index.record(inode) else {
+            throw CoordinationError(.staleNFSFileHandle, "inode \(inode) has been superseded")
+        }
+        return record
+    }
+
+    /// The mount point that an inode belongs to; nil for a directory that only leads to mount points.
+    /// Throws ESTALE when its volume is not attached.
+    package func mountPoint(of record: InodeRecord) throws(CoordinationError) -> MountPoint? {
+        if record.mount == 0 { return nil }
+        guard let mount = table.mountPoint(record.mount) else {
+            throw CoordinationError(.staleNFSFileHandle, "the volume of this file is not attached")
+        }
+        return mount
+    }
+
+    /// The path of an inode within its store. Throws ESTALE when a directory above is gone.
+    package func storePath(of record: InodeRecord) throws(CoordinationError) -> ByteString {
+        guard let path = index.path(of: record) else {
+            throw CoordinationError(.staleNFSFileHandle, "a directory above has been removed")
+        }
+        return path
+    }
+
+    /// Finds `name` in a directory, from the index while it is believed, else from the store.
+    ///
+    /// Throws ESTALE (the directory is gone), ENOTDIR, ENAMETOOLONG, or what the store's error maps to.
+    package func lookup(parent: UInt64, name: ByteString) async throws(CoordinationError) -> Found {
+        guard name.count <= 255 else { throw CoordinationError(.fileNameTooLong, "a name has at most 255 bytes") }
+        if let overlay = table.overlay(in: parent, named: name) { return .inode(overlay, try record(overlay)) }
+        let directory = try record(parent)
+        guard directory.attributes.kind == .directory else {
+            throw CoordinationError(.notDirectory, "\(directory.name) is not a directory")
+        }
+        let now = MonotonicClock.now()
+        guard let mount = try mountPoint(of: directory), name.isNameable else { return .absent(until: now) }
+        switch index.child(of: parent, named: name) {
+        case .inode(let inode, let record) where record.expiry > now: return .inode(inode, record)
+        case .absent(let until) where until > now: return .absent(until: until)
+        case nil where directory.listedUntil > now: return .absent(until: directory.listedUntil)
+        default: break
+        }
+        return try await flights.run(NameKey(parent: parent, name: name)) { [self] () async throws(CoordinationError) in
+            try await refresh(parent: parent, directory: directory, name: name, mount: mount)
+        }
+    }
+
+    /// The record of an inode, asked for again when it is no longer believed.
+    /// Throws ESTALE when its name now stands for another inode or for nothing.
+    package func current(_ inode: UInt64) async throws(CoordinationError) -> InodeRecord {
+        let record = try record(inode)
+        guard record.parent != 0, record.expiry <= MonotonicClock.now() else { return record }
+        guard case .inode(inode, let fresh) = try await lookup(parent: record.parent, name: record.name) else {
+            throw CoordinationError(.staleNFSFileHandle, "\(record.name) has been replaced or removed")
+        }
+        return fresh
+    }
+
+    /// The target of a symbolic link.
+    package func readLink(_ inode: UInt64) async throws(CoordinationError) -> ByteString {
+        let record = try record(inode)
+        guard record.attributes.kind == .symbolicLink, let mount = try mountPoint(of: record) else {
+            throw CoordinationError(.invalidArgument, "\(record.name) is not a symbolic link")
+        }
+        do { return try await mount.store.readLink(try storePath(of: record)) } catch let error as StoreError {
+            throw CoordinationError(error)
+        } catch let error as CoordinationError { throw error } catch {
+            throw CoordinationError(.ioError, "\(error)")
+        }
+    }
+
+    /// What stat(2) shows of a record.
+    package func attributes(_ inode: UInt64, _ record: InodeRecord) -> WireAttributes {
+        let mount = record.mount == 0 ? nil : table.mountPoint(record.mount)
+        return WireAttributes(
+            inode, record, defaults: mount?.defaults ?? table.syntheticDefaults, now: MonotonicClock.now())
+    }
+
+    /// Stops believing what is known of an inode; the next use asks the store. Tells the kernels.
+    package func expire(_ inode: UInt64) {
+        guard var record = index.record(inode) else { return }
+        record.expiry = 0
+        index.update { $0.setRecord(inode, record) }
+        notify(names: [(record.parent, record.name)], inodes: [inode])
+    }
+
+    private func refresh(
+        parent: UInt64, directory: InodeRecord, name: ByteString, mount: MountPoint
+    ) async throws(CoordinationError) -> Found {
+        let path = try storePath(of: directory).appending(component: name)
+        let attributes: ObjectAttributes?
+        do { attributes = try await mount.store.lookup(path) } catch { throw CoordinationError(error) }
+        let placed = index.update { transaction in
+            place(parent: parent, name: name, attributes: attributes, mount: mount, transaction: transaction)
+        }
+        guard let placed else { throw CoordinationError(.staleNFSFileHandle, "the directory has been removed") }
+        notify(names: placed.isNews ? [(parent, name)] : [], inodes: placed.changedInode.map { [$0] } ?? [])
+        return placed.found
+    }
+
+    func notify(names: [(parent: UInt64, name: ByteString)], inodes: [UInt64]) {
+        guard !names.isEmpty || !inodes.isEmpty else { return }
+        var message = WireInvalidate()
+        message.inodes = inodes
+        message.names = names.map { entry in
+            var name = WireInvalidate.Name()
+            name.parent = entry.parent
+            name.name = entry.name.data
+            return name
+        }
+        invalidate(message)
+    }
+}

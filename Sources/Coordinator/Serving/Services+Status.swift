@@ -1,0 +1,78 @@
+import BlockCaching
+import Coordination
+import Platform
+import UnderStores
+
+extension Services {
+    /// What `larder status` shows.
+    func status() -> WireStatus {
+        var status = WireStatus()
+        status.pid = processIdentifier()
+        status.software = software
+        status.socket = socketPath
+        status.uptimeSeconds = (MonotonicClock.now() - startedAt) / 1_000_000_000
+        status.tiers = cache.statistics().tiers.map { tier in
+            var wire = WireStatus.Tier()
+            wire.kind = tier.kind.rawValue
+            wire.path = tier.path
+            wire.quotaBytes = tier.quota
+            wire.usedBytes = tier.used
+            wire.files = tier.files
+            wire.state =
+                switch tier.state {
+                case .ok: "ok"
+                case .full(let reason): "full: \(reason)"
+                case .failed(let reason): "failed: \(reason)"
+                }
+            return wire
+        }
+        status.stores = stores().map { store in
+            var wire = WireStatus.Store()
+            wire.identity = store.identity.text
+            let tally = namespace.tallies.tally(of: store.identity)
+            wire.unnameableKeys = tally.unnameable
+            wire.shadowedObjects = tally.shadowed
+            let counters = store.counters
+            wire.requests = [
+                "HEAD": counters.headRequests, "GET": counters.getRequests, "LIST": counters.listRequests,
+            ]
+            wire.bytesReceived = counters.bytesReceived
+            wire.errors = counters.errors
+            wire.retries = counters.retries
+            return wire
+        }
+        status.mounts = sessions.mounts().map { $0.status() }
+        status.notes = notes.all()
+        return status
+    }
+
+    /// The attached stores, each once.
+    func stores() -> [any UnderStore] {
+        var seen = Set<ObjectIdentifier>()
+        return volumes.all().flatMap(\.mounts).map(\.store)
+            .filter { seen.insert(ObjectIdentifier($0 as AnyObject)).inserted }
+            .sorted { $0.identity.text < $1.identity.text }
+    }
+}
+
+extension ClientSession {
+    func status() -> WireStatus.Mount {
+        var mount = WireStatus.Mount()
+        let (path, source, passthrough) = state.withLock { ($0.mountPath, $0.volume?.source ?? "", $0.hasPassthrough) }
+        mount.mountPath = path
+        mount.source = source
+        mount.pid = session.peer.pid
+        mount.uid = session.peer.uid
+        mount.passthrough = passthrough
+        var files: [UInt64: WireStatus.OpenFile] = [:]
+        for lease in leases.all() {
+            var file = files[lease.inode] ?? WireStatus.OpenFile()
+            file.path = "/" + (lease.mount.path.isEmpty ? lease.path : lease.mount.path + "/" + lease.path).description
+            file.mode = lease.mode
+            file.opens += 1
+            files[lease.inode] = file
+        }
+        mount.openFiles = files.values.sorted { $0.path < $1.path }
+        return mount
+    }
+}

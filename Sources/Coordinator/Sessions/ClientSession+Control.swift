@@ -1,0 +1,83 @@
+import BlockCaching
+import Coordination
+import Platform
+import SystemPackage
+import UnderStores
+
+/// Requests of the command line.
+extension ClientSession {
+    func control(_ body: WireEnvelope.OneOf_Body, _ id: UInt64) async throws(CoordinationError) {
+        switch body {
+        case .getStatus: session.reply(to: id, .status(services.status()))
+        case .describe(let request):
+            _ = try await services.namespace.current(request.inode)
+            session.reply(to: id, .description_p(try describe(request.inode)))
+        case .measure(let request): session.reply(to: id, .usage(try await measure(request.inode)))
+        case .load(let request): try await load(request, id)
+        case .free(let request): session.reply(to: id, .usage(try await free(request.inode)))
+        case .synchronize(let request):
+            try services.namespace.synchronize(request.inode)
+            session.reply(to: id, .done(.init()))
+        case .shutdown(let request):
+            let mounts = services.sessions.mounts().count
+            guard request.force || mounts == 0 else {
+                throw CoordinationError(.resourceBusy, "\(mounts) mounts are attached; unmount them or use --force")
+            }
+            session.reply(to: id, .done(.init()))
+            services.stop()
+        default: throw CoordinationError(.notSupported, "the coordinator does not take this message")
+        }
+    }
+
+    /// What is known of an inode, without asking a store.
+    func describe(_ inode: UInt64) throws(CoordinationError) -> WireDescription {
+        let record = try visible(inode)
+        var description = WireDescription()
+        description.attributes = services.namespace.attributes(inode, record)
+        description.version = record.attributes.version?.description ?? ""
+        let mount = try services.namespace.mountPoint(of: record)
+        let path = mount == nil ? record.name : try services.namespace.storePath(of: record)
+        if let mount {
+            let source = mount.source.hasSuffix("/") ? String(mount.source.dropLast()) : mount.source
+            description.url = path.isEmpty ? source : "\(source)/\(path)"
+            description.path = "/\(path.isEmpty ? mount.path : mount.path.isEmpty ? path : mount.path + "/" + path)"
+        } else {
+            description.path = "/\(path)"
+        }
+        if let id = try services.leases.cachedID(record), let cached = services.cache.contains(id) {
+            description.cachedBytes = cached.presentBytes
+            description.tier = cached.tier
+        }
+        return description
+    }
+
+    private func measure(_ inode: UInt64) async throws(CoordinationError) -> WireUsage {
+        var usage = WireUsage()
+        try await TreeWalk(namespace: services.namespace).run(from: inode) { (_, record) throws(CoordinationError) in
+            switch record.attributes.kind {
+            case .directory: usage.directories += 1
+            case .file, .symbolicLink, .special:
+                usage.files += 1
+                usage.bytes += record.attributes.size
+                if let id = try services.leases.cachedID(record) {
+                    usage.cachedBytes += services.cache.contains(id)?.presentBytes ?? 0
+                }
+            }
+        }
+        return usage
+    }
+
+    private func free(_ inode: UInt64) async throws(CoordinationError) -> WireUsage {
+        var usage = WireUsage()
+        try await TreeWalk(namespace: services.namespace).run(from: inode) { (_, record) throws(CoordinationError) in
+            guard let id = try services.leases.cachedID(record), let cached = services.cache.contains(id) else { return }
+            usage.files += 1
+            let before = cached.presentBytes
+            services.cache.free(id)
+            // What is leased stays until its readers have gone.
+            let after = services.cache.contains(id)?.presentBytes ?? 0
+            usage.cachedBytes += before - min(before, after)
+        }
+        return usage
+    }
+}

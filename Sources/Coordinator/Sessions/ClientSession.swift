@@ -1,0 +1,251 @@
+import Coordination
+import Platform
+import SystemPackage
+
+/// One client's requests, taken apart and handed to the services; answers go back from tasks on the worker pool.
+final class ClientSession: SessionHandler {
+    struct State {
+        var volume: Volume?
+        var mountPath = ""
+        var device: Descriptor?
+        var hasPassthrough = false
+        var streams: [UInt64: ListingStream] = [:]
+        var nextStream: UInt64 = 1
+        var tasks: [UInt64: Task<Void, Never>] = [:]
+        /// When each source file was last opened, so that the kernel's pages are kept while they are right.
+        var opened: [UInt64: UInt64] = [:]
+        var isClosed = false
+    }
+
+    /// Directory streams that one session may have open.
+    private static let maximumStreams = 4096
+    /// How many entries fit into a message whatever their names: 255 bytes of name and 90 of attributes each.
+    private static let entriesPerPage = 350
+
+    let session: Session
+    let services: Services
+    let leases = LeaseTable()
+    let state = Lock(State())
+
+    init(_ session: Session, services: Services) {
+        self.session = session
+        self.services = services
+        services.sessions.add(self)
+    }
+
+    var number: UInt64 { session.number }
+    var isMount: Bool { session.role == .mount }
+
+    func notify(_ body: WireEnvelope.OneOf_Body) { session.notify(body) }
+
+    func receive(_ body: WireEnvelope.OneOf_Body, id: UInt64, descriptors: [Descriptor]) {
+        switch body {
+        case .release(let release): return leases.release(release.lease)
+        case .accessReport(let report): return recordAccess(report)
+        case .fetch(let fetch) where fetch.prefetch: return prefetch(fetch)
+        default: break
+        }
+        // Under the lock, so that the task cannot be done before it is known.
+        state.withLock { state in
+            guard !state.isClosed else { return }
+            state.tasks[id] = Task(executorPreference: services.pool) { [self] in
+                do throws(CoordinationError) { try await answer(body, id: id, descriptors: descriptors) } catch {
+                    session.fail(id, error.errno, error.message)
+                }
+                state.withLock { $0.tasks[id] = nil }
+            }
+        }
+    }
+
+    func close() {
+        let tasks = state.withLock { state in
+            state.isClosed = true
+            state.streams = [:]
+            defer { state.tasks = [:] }
+            return Array(state.tasks.values)
+        }
+        for task in tasks { task.cancel() }
+        leases.close()
+        state.withLock { $0.device = nil }
+        services.sessions.remove(self)
+    }
+
+    /// The record of an inode that this session may see.
+    func visible(_ inode: UInt64) throws(CoordinationError) -> InodeRecord {
+        let record = try services.namespace.record(inode)
+        guard session.role == .control || state.withLock({ $0.volume })?.contains(inode, record) == true else {
+            throw CoordinationError(.staleNFSFileHandle, "inode \(inode) is not in this session's volume")
+        }
+        return record
+    }
+
+    private func answer(
+        _ body: WireEnvelope.OneOf_Body, id: UInt64, descriptors: [Descriptor]
+    ) async throws(CoordinationError) {
+        switch body {
+        case .attach(let request): try await attach(request, id)
+        case .registerDevice(let request): try registerDevice(request, id, descriptors)
+        case .lookup(let request): try await lookup(request, id)
+        case .getAttributes(let request): try await attributes(request, id)
+        case .list(let request): try await list(request, id)
+        case .readLink(let request):
+            _ = try visible(request.inode)
+            var target = WireLinkTarget()
+            target.target = try await services.namespace.readLink(request.inode).data
+            session.reply(to: id, .linkTarget(target))
+        case .getSpace(let request): try await space(request, id)
+        case .getExtendedAttribute(let request): try extendedAttribute(request, id)
+        case .open(let request): try await open(request, id)
+        case .fetch(let request): try await fetch(request, id)
+        case .getStatus, .describe, .measure, .load, .free, .synchronize, .shutdown:
+            guard session.role == .control else {
+                throw CoordinationError(.permissionDenied, "a mount may not send control requests")
+            }
+            try await control(body, id)
+        default:
+            throw CoordinationError(.notSupported, "the coordinator does not take this message")
+        }
+    }
+}
+
+extension ClientSession {
+    private func attach(_ request: WireAttach, _ id: UInt64) async throws(CoordinationError) {
+        guard state.withLock({ $0.volume == nil }) else {
+            throw CoordinationError(.fileExists, "the session is attached already")
+        }
+        let volume = try await services.volumes.attach(request.volume, resuming: request.resuming)
+        state.withLock { state in
+            state.volume = volume
+            state.mountPath = request.mountPath
+        }
+        let record = try services.namespace.record(volume.root)
+        var attached = WireAttached()
+        attached.root = volume.root
+        attached.attributes = services.namespace.attributes(volume.root, record)
+        attached.volume = volume.source
+        session.reply(to: id, .attached(attached))
+    }
+
+    private func registerDevice(
+        _ request: WireRegisterDevice, _ id: UInt64, _ descriptors: [Descriptor]
+    ) throws(CoordinationError) {
+        guard descriptors.count == 1 else {
+            throw CoordinationError(.invalidArgument, "a device registration carries one descriptor")
+        }
+        state.withLock { state in
+            state.device = descriptors[0]
+            state.hasPassthrough = request.passthrough
+        }
+        session.reply(to: id, .done(.init()))
+    }
+
+    private func lookup(_ request: WireLookup, _ id: UInt64) async throws(CoordinationError) {
+        _ = try visible(request.parent)
+        var entry = WireEntry()
+        switch try await services.namespace.lookup(parent: request.parent, name: ByteString(request.name)) {
+        case .inode(let inode, let record): entry.attributes = services.namespace.attributes(inode, record)
+        case .absent(let until):
+            entry.negativeTtlMilliseconds = WireAttributes.milliseconds(until: until, now: MonotonicClock.now())
+        }
+        session.reply(to: id, .entry(entry))
+    }
+
+    private func attributes(_ request: WireGetAttributes, _ id: UInt64) async throws(CoordinationError) {
+        _ = try visible(request.inode)
+        let record = try await services.namespace.current(request.inode)
+        var entry = WireEntry()
+        entry.attributes = services.namespace.attributes(request.inode, record)
+        session.reply(to: id, .entry(entry))
+    }
+
+    private func list(_ request: WireList, _ id: UInt64) async throws(CoordinationError) {
+        if request.close {
+            state.withLock { $0.streams[request.stream] = nil }
+            session.reply(to: id, .done(.init()))
+            return
+        }
+        let (number, stream) = try listingStream(request)
+        let limit = request.maximumEntries == 0
+            ? Self.entriesPerPage : min(Int(request.maximumEntries), Self.entriesPerPage)
+        let items = try await stream.next(limit)
+        var page = WireListPage()
+        page.stream = number
+        page.end = items.isEmpty
+        page.entries = items.map { item in
+            var entry = WireListEntry()
+            entry.name = item.name.data
+            entry.attributes = services.namespace.attributes(item.inode, item.record)
+            return entry
+        }
+        if page.end { state.withLock { $0.streams[number] = nil } }
+        session.reply(to: id, .listPage(page))
+    }
+
+    private func listingStream(_ request: WireList) throws(CoordinationError) -> (UInt64, ListingStream) {
+        if request.stream != 0 {
+            guard let stream = state.withLock({ $0.streams[request.stream] }) else {
+                throw CoordinationError(.staleNFSFileHandle, "the directory stream has ended")
+            }
+            return (request.stream, stream)
+        }
+        _ = try visible(request.directory)
+        let stream = try ListingStream(services.namespace, directory: request.directory)
+        let number = state.withLock { state -> UInt64? in
+            guard !state.isClosed, state.streams.count < Self.maximumStreams else { return nil }
+            defer { state.nextStream += 1 }
+            state.streams[state.nextStream] = stream
+            return state.nextStream
+        }
+        guard let number else { throw CoordinationError(.tooManyOpenFiles, "too many directories are being read") }
+        return (number, stream)
+    }
+
+    private func space(_ request: WireGetSpace, _ id: UInt64) async throws(CoordinationError) {
+        let record = try visible(request.inode)
+        var known: WireSpace?
+        if let mount = try services.namespace.mountPoint(of: record) {
+            do {
+                known = try await mount.store.space().map { space in
+                    var answer = WireSpace()
+                    answer.totalBytes = space.totalBytes
+                    answer.freeBytes = space.freeBytes
+                    answer.availableBytes = space.availableBytes
+                    answer.files = space.files
+                    answer.freeFiles = space.freeFiles
+                    return answer
+                }
+            } catch { throw CoordinationError(error) }
+        }
+        session.reply(to: id, .space(known ?? .unbounded))
+    }
+
+    private func extendedAttribute(_ request: WireGetExtendedAttribute, _ id: UInt64) throws(CoordinationError) {
+        let description = try describe(request.inode)
+        let value: String? =
+            switch request.name {
+            case "user.larder.inode": "\(request.inode)"
+            case "user.larder.url": description.url
+            case "user.larder.version": description.version.isEmpty ? nil : description.version
+            case "user.larder.cached": "\(description.cachedBytes)"
+            case "user.larder.tier": description.tier.isEmpty ? nil : description.tier
+            default: nil
+            }
+        guard let value else { throw CoordinationError(.noData, "no such attribute") }
+        var attribute = WireExtendedAttribute()
+        attribute.value = ByteString(value).data
+        session.reply(to: id, .extendedAttribute(attribute))
+    }
+}
+
+extension WireSpace {
+    /// What statfs(2) shows of a store without bounds: an exbibyte, all free.
+    fileprivate static var unbounded: WireSpace {
+        var space = WireSpace()
+        space.totalBytes = 1 << 60
+        space.freeBytes = 1 << 60
+        space.availableBytes = 1 << 60
+        space.files = 1 << 40
+        space.freeFiles = 1 << 40
+        return space
+    }
+}

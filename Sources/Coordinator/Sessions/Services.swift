@@ -1,0 +1,21 @@
+import BlockCaching
+import Logging
+import Platform
+
+/// What sessions are served with.
+struct Services: Sendable {
+    let namespace: Namespace
+    let volumes: VolumeTable
+    let leases: LeaseService
+    let cache: BlockCache
+    let pool: WorkerPool
+    let sessions: SessionTable
+    let notes: StatusNotes
+    let logger: Logger
+    let socketPath: String
+    let software: String
+    /// CLOCK_MONOTONIC nanoseconds.
+    let startedAt: UInt64
+    /// Ends the coordinator.
+    let stop: @Sendable () -> Void
+}

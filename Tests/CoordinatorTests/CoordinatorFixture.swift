@@ -1,0 +1,187 @@
+import BlockCaching
+import Coordination
+import Coordinator
+import Glibc
+import Logging
+import Platform
+import SystemPackage
+import UnderStores
+
+/// A coordinator in this process over stores of the test's choice, in a directory of its own.
+final class CoordinatorFixture {
+    let directory: String
+    let socket: String
+    private let stores: [String: any UnderStore]
+    private(set) var daemon: CoordinatorDaemon
+    private var run: Task<Void, Never>
+    private let bootIdentifier: String
+
+    /// - Parameter stores: by source URL.
+    init(stores: [String: any UnderStore], bootIdentifier: String = "boot-1", quota: UInt64 = 64 << 20) throws {
+        var template = Array("/tmp/larder-coordinator-XXXXXX".utf8CString)
+        guard mkdtemp(&template) != nil else { throw Errno(rawValue: errno) }
+        directory = template.withUnsafeBytes { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+        socket = directory + "/s"
+        self.stores = stores
+        self.bootIdentifier = bootIdentifier
+        (daemon, run) = try Self.start(directory, socket, stores, bootIdentifier, quota)
+    }
+
+    private static func start(
+        _ directory: String, _ socket: String, _ stores: [String: any UnderStore], _ boot: String, _ quota: UInt64
+    ) throws -> (CoordinatorDaemon, Task<Void, Never>) {
+        var cache = CacheConfiguration(
+            tiers: [TierConfiguration(path: directory + "/cache", kind: .disk, quota: quota)])
+        cache.bootIdentifier = boot
+        var configuration = CoordinatorConfiguration(
+            socketPath: socket, stateDirectory: directory + "/state", cache: cache, software: "larder test")
+        configuration.bootIdentifier = boot
+        configuration.makeStore = { specification async throws(StoreError) in
+            guard let store = stores[specification.source] else {
+                throw StoreError(.invalid, "no store \(specification.source)")
+            }
+            return store
+        }
+        var logger = Logger(label: "test")
+        logger.logLevel = .error
+        let daemon = try CoordinatorDaemon(configuration, logger: logger)
+        return (daemon, Task { try? await daemon.run() })
+    }
+
+    /// Ends the coordinator and removes its directory.
+    func finish() async {
+        daemon.stop()
+        await run.value
+        let remove = { (path: String) in
+            nftw(path, { path, _, _, _ in path.map { Glibc.remove($0) } ?? 0 }, 16, FTW_DEPTH | FTW_PHYS)
+        }
+        _ = remove(directory)
+    }
+
+    func client(_ role: WireHello.Role = .mount) throws -> TestClient { try TestClient(socket: socket, role: role) }
+}
+
+/// A client with async requests, so that tests read from top to bottom.
+final class TestClient: Sendable {
+    let client: CoordinatorClient
+    let notifications = Lock<[WireEnvelope.OneOf_Body]>([])
+
+    init(socket: String, role: WireHello.Role) throws {
+        let notifications = notifications
+        client = try CoordinatorClient(
+            path: socket, role: role, software: "test",
+            onNotification: { body in notifications.withLock { $0.append(body) } })
+    }
+
+    func send(
+        _ body: WireEnvelope.OneOf_Body, descriptors: [Descriptor] = []
+    ) async throws -> CoordinatorClient.Reply {
+        try await withCheckedThrowingContinuation { continuation in
+            client.request(body, descriptors: descriptors) { continuation.resume(with: $0) }
+        }
+    }
+
+    func attach(_ mounts: [(path: String, source: String)], ttl: UInt32? = nil) async throws -> WireAttached {
+        var attach = WireAttach()
+        attach.mountPath = "/test"
+        attach.volume.mounts = mounts.map { mount in
+            var specification = WireMountSpecification()
+            specification.path = mount.path
+            specification.source = mount.source
+            if let ttl {
+                specification.metadataTtlMilliseconds = ttl
+                specification.negativeTtlMilliseconds = ttl
+            }
+            return specification
+        }
+        guard case .attached(let attached) = try await send(.attach(attach)).body else { throw Errno.protocolError }
+        return attached
+    }
+
+    /// nil when there is no such name.
+    func lookup(_ parent: UInt64, _ name: ByteString) async throws -> WireAttributes? {
+        var lookup = WireLookup()
+        lookup.parent = parent
+        lookup.name = name.data
+        guard case .entry(let entry) = try await send(.lookup(lookup)).body else { throw Errno.protocolError }
+        return entry.hasAttributes ? entry.attributes : nil
+    }
+
+    func resolve(_ root: UInt64, _ path: String) async throws -> WireAttributes? {
+        var inode = root
+        var found: WireAttributes?
+        for name in path.split(separator: "/") {
+            guard let next = try await lookup(inode, ByteString(name)) else { return nil }
+            found = next
+            inode = next.inode
+        }
+        return found
+    }
+
+    func names(_ directory: UInt64) async throws -> [ByteString] {
+        var names: [ByteString] = []
+        var list = WireList()
+        list.directory = directory
+        while true {
+            guard case .listPage(let page) = try await send(.list(list)).body else { throw Errno.protocolError }
+            names += page.entries.map { ByteString($0.name) }
+            if page.end { return names }
+            list.stream = page.stream
+        }
+    }
+
+    func open(_ inode: UInt64) async throws -> (opened: WireOpened, descriptors: [Descriptor]) {
+        var open = WireOpen()
+        open.inode = inode
+        let reply = try await send(.open(open))
+        guard case .opened(let opened) = reply.body else { throw Errno.protocolError }
+        return (opened, reply.descriptors)
+    }
+
+    /// Opens, reads all by fetching what is missing, and releases.
+    func contents(_ inode: UInt64) async throws -> [UInt8] {
+        let (opened, descriptors) = try await open(inode)
+        defer {
+            var release = WireRelease()
+            release.lease = opened.lease
+            client.notify(.release(release))
+        }
+        let size = Int(opened.attributes.size)
+        var bytes = [UInt8](repeating: 0, count: size)
+        switch opened.grant {
+        case .inline(let data): return Array(data)
+        case .whole, .source:
+            let count = try bytes.withUnsafeMutableBytes { try descriptors[0].read(into: $0, at: 0) }
+            return Array(bytes.prefix(count))
+        case .mapped, .readThrough:
+            var offset = 0
+            while offset < size {
+                var fetch = WireFetch()
+                fetch.lease = opened.lease
+                fetch.offset = UInt64(offset)
+                fetch.length = UInt64(size - offset)
+                let reply = try await send(.fetch(fetch))
+                guard case .fetched(let fetched) = reply.body else { throw Errno.protocolError }
+                let step = Int(fetched.length)
+                let target = offset..<offset + step
+                let count = try bytes.withUnsafeMutableBytes { buffer in
+                    let part = UnsafeMutableRawBufferPointer(rebasing: buffer[target])
+                    if let memory = reply.descriptors.first { return try memory.read(into: part, at: 0) }
+                    return try descriptors[0].read(into: part, at: UInt64(offset))
+                }
+                guard count == step else { throw Errno.ioError }
+                offset += step
+            }
+            return bytes
+        default: throw Errno.protocolError
+        }
+    }
+}
+
+/// The errno that a request failed with; nil when it succeeded.
+func failure(_ body: () async throws -> Void) async -> Errno? {
+    do {
+        try await body()
+        return nil
+    } catch { return (error as? CoordinationError)?.errno ?? error as? Errno }
+}
