@@ -15,7 +15,7 @@ C_IMPORTERS = {
     "CFuse": {"FuseBridge"},
     "CCurl": {"UnderStores"},
     "CLibXML": {"UnderStores"},
-    "CLMDB": {"BlockCaching", "Coordinator"},
+    "CLMDB": {"LMDB"},
     "CISAL": {"Platform"},
     "CLinux": {"Platform"},
 }
@@ -23,17 +23,20 @@ C_IMPORTERS = {
 # Foundation costs start-up time, memory and reference counting where a read passes through.
 WITHOUT_FOUNDATION = {"Platform", "BlockMaps", "BlockCaching", "Coordination", "FileSystem", "FuseBridge", "larder"}
 FOUNDATION = {"Foundation", "FoundationEssentials", "FoundationNetworking", "FoundationXML"}
+# Data is what protobuf calls bytes.
+ALLOWED_FOUNDATION = {("Coordination", "FoundationEssentials")}
 
 # What may lie below each module. Package.swift may declare less, never more.
 BELOW = {
     "Platform": set(),
+    "LMDB": {"Platform"},
     "BlockMaps": {"Platform"},
     "UnderStores": {"Platform"},
-    "BlockCaching": {"BlockMaps", "Platform"},
+    "BlockCaching": {"BlockMaps", "LMDB", "Platform"},
     "Coordination": {"Platform"},
     "FileSystem": {"Coordination", "BlockMaps", "Platform"},
     "FuseBridge": {"FileSystem", "Coordination", "Platform"},
-    "Coordinator": {"Coordination", "BlockCaching", "UnderStores", "Platform"},
+    "Coordinator": {"Coordination", "BlockCaching", "LMDB", "UnderStores", "Platform"},
     "Commands": {"FuseBridge", "FileSystem", "Coordinator", "Coordination", "BlockCaching", "UnderStores", "Platform"},
     "larder": {"Commands"},
 }
@@ -108,7 +111,8 @@ def check_imports(path, lines, declared):
             find(path, number, f"{module} does not declare {imported} in Package.swift")
         if parts[0] == "Sources" and imported in C_IMPORTERS and module not in C_IMPORTERS[imported]:
             find(path, number, f"only {' and '.join(sorted(C_IMPORTERS[imported]))} may import {imported}")
-        if imported in FOUNDATION and module in WITHOUT_FOUNDATION and parts[0] == "Sources" and not generated:
+        without = module in WITHOUT_FOUNDATION and (module, imported) not in ALLOWED_FOUNDATION
+        if imported in FOUNDATION and without and parts[0] == "Sources" and not generated:
             find(path, number, f"{module} does without {imported}")
 
 
