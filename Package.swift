@@ -62,17 +62,17 @@ let package = Package(
         .executableTarget(name: "larder", dependencies: ["Commands"], swiftSettings: strict),
 
         .target(
-            name: "TestSupport", dependencies: ["UnderStores", "Platform", system], path: "Tests/TestSupport",
+            name: "TestSupport", dependencies: ["UnderStores", "Platform", logging, system], path: "Tests/TestSupport",
             swiftSettings: strict),
         tests("PlatformTests", ["Platform", "TestSupport"]),
-        tests("UnderStoresTests", ["UnderStores", "Platform", "TestSupport", crypto]),
+        tests("UnderStoresTests", ["UnderStores", "Platform", "TestSupport", crypto, logging]),
         tests("BlockCachingTests", ["BlockCaching", "BlockMaps", "Platform", "TestSupport"]),
         tests("CoordinationTests", ["Coordination", "Platform", logging, system]),
         tests("FileSystemTests", ["FileSystem", "Coordination", "BlockMaps", "Platform", "TestSupport"]),
         tests(
             "CoordinatorTests",
             ["Coordinator", "Coordination", "BlockCaching", "UnderStores", "Platform", logging, system]),
-        tests("CommandsTests", ["Commands", "Coordinator", "UnderStores", "Platform", "TestSupport"]),
+        tests("CommandsTests", ["Commands", "Coordinator", "Coordination", "UnderStores", "Platform", "TestSupport"]),
         tests("MountTests", ["Platform", "TestSupport"]),
     ]
 )
