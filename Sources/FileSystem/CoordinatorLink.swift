@@ -1,0 +1,180 @@
+import Coordination
+import Logging
+import Platform
+import Synchronization
+import SystemPackage
+
+/// A mount's lasting session with the coordinator: what outlives any one connection.
+///
+/// When the connection closes, requests wait while it connects and attaches again, and are then sent again. Every request
+/// of this release only reads, so that one sent twice does no harm. Leases and list streams belong to one connection,
+/// which is known by its *generation* (1…, growing).
+package final class CoordinatorLink: Sendable {
+    package struct Reply: Sendable {
+        package let body: WireEnvelope.OneOf_Body
+        package let descriptors: [Descriptor]
+        /// The connection that answered; leases in `body` belong to it.
+        package let generation: UInt64
+    }
+    package typealias Completion = @Sendable (Result<Reply, CoordinationError>) -> Void
+    /// Makes a connected client with the two handlers that it is given; may first start a coordinator. Called on a
+    /// thread that may block.
+    package typealias Connect = @Sendable (
+        _ onNotification: @escaping @Sendable (WireEnvelope.OneOf_Body) -> Void, _ onClose: @escaping @Sendable () -> Void
+    ) throws(CoordinationError) -> CoordinatorClient
+
+    struct Waiting {
+        let body: WireEnvelope.OneOf_Body
+        let attempts: Int
+        let completion: Completion
+    }
+    struct State {
+        /// nil while there is no attached connection.
+        var client: CoordinatorClient?
+        var nextGeneration: UInt64 = 1
+        /// The newest connection known to have closed, maybe before it was attached.
+        var lostGeneration: UInt64 = 0
+        var waiting: [Waiting] = []
+        var gaveUp = false
+        var isClosed = false
+        var attached = WireAttached()
+        var device: (descriptor: Descriptor, passthrough: Bool)?
+        var onInvalidate: (@Sendable (WireInvalidate) -> Void)?
+    }
+
+    /// Where the coordinator listens, for people.
+    package let socketPath: String
+    let attachment: WireAttach
+    let connect: Connect
+    let patience: Duration
+    let logger: Logger
+    let state = Lock(State())
+    private let currentGeneration = Atomic<UInt64>(0)
+    private let currentRoot = Atomic<UInt64>(0)
+    /// Sends what a receive thread must not send itself; its tasks are short.
+    let workers = WorkerPool(name: "larder-link", threads: 2)
+
+    /// A request is sent again at most this often, so that one that kills the coordinator does not do so for ever.
+    static let maximumAttempts = 5
+
+    /// Connects and attaches; blocks its thread until the coordinator has checked the stores.
+    ///
+    /// - Parameters:
+    ///   - attachment: sent again on every new connection.
+    ///   - patience: how long requests wait for a lost coordinator before they fail with EIO.
+    /// - Throws: why the first connection or attachment failed.
+    @available(*, noasync, message: "blocks its thread")
+    package init(
+        socketPath: String, attachment: WireAttach, patience: Duration = .seconds(30), logger: Logger,
+        connect: @escaping Connect
+    ) throws(CoordinationError) {
+        self.socketPath = socketPath
+        self.attachment = attachment
+        self.patience = patience
+        self.logger = logger
+        self.connect = connect
+        try establish()
+    }
+
+    /// What the coordinator answered to the latest attachment.
+    package var attached: WireAttached { state.withLock { $0.attached } }
+
+    /// The inode number of the volume's root. Any thread, without a lock.
+    package var root: UInt64 { currentRoot.load(ordering: .relaxed) }
+
+    /// The newest attached connection. Any thread, without a lock.
+    @inline(__always)
+    package var generation: UInt64 { currentGeneration.load(ordering: .acquiring) }
+
+    /// Calls `handler`, on a receive thread, for what the kernel must forget. It must not block and not send.
+    package func onInvalidate(_ handler: @escaping @Sendable (WireInvalidate) -> Void) {
+        state.withLock { $0.onInvalidate = handler }
+    }
+
+    /// Ends the session for good; what waits fails with EIO.
+    package func close() {
+        let (client, waiting) = state.withLock { state in
+            state.isClosed = true
+            defer {
+                state.client = nil
+                state.waiting = []
+                state.onInvalidate = nil
+                state.device = nil
+            }
+            return (state.client, state.waiting)
+        }
+        client?.close()
+        for waiting in waiting { waiting.completion(.failure(Self.unavailable)) }
+    }
+
+    static let unavailable = CoordinationError(.ioError, "the coordinator cannot be reached")
+
+    /// Connects, attaches and lends the FUSE device again; then the connection is the current one.
+    func establish() throws(CoordinationError) {
+        let (generation, device) = state.withLock { state in
+            defer { state.nextGeneration += 1 }
+            return (state.nextGeneration, state.device)
+        }
+        var attachment = attachment
+        attachment.resuming = self.generation > 0
+        let client = try connect(
+            { [weak self] body in self?.receive(body) },
+            { [weak self] in self?.lost(generation) })
+        let attached: WireAttached
+        do throws(CoordinationError) {
+            attached = try Self.attach(client, attachment)
+            if let device { try Self.lend(device.descriptor, passthrough: device.passthrough, to: client) }
+        } catch {
+            client.close()
+            throw error
+        }
+        let isAlive = state.withLock { state in
+            guard state.lostGeneration < generation, !state.isClosed else { return false }
+            state.client = client
+            state.attached = attached
+            state.gaveUp = false
+            currentRoot.store(attached.root, ordering: .relaxed)
+            currentGeneration.store(generation, ordering: .releasing)
+            return true
+        }
+        guard isAlive else {
+            client.close()
+            throw .disconnected
+        }
+    }
+
+    private static func attach(_ client: CoordinatorClient, _ request: WireAttach) throws(CoordinationError) -> WireAttached {
+        guard case .attached(let attached) = try client.call(.attach(request)).body else {
+            throw CoordinationError(.protocolError, "the coordinator answered Attach with something else")
+        }
+        return attached
+    }
+
+    private static func lend(
+        _ device: Descriptor, passthrough: Bool, to client: CoordinatorClient
+    ) throws(CoordinationError) {
+        var request = WireRegisterDevice()
+        request.passthrough = passthrough
+        _ = try client.call(.registerDevice(request), descriptors: [device])
+    }
+
+    /// Lends the mount's /dev/fuse connection to the coordinator, now and on every new connection. Blocks its thread.
+    @available(*, noasync, message: "blocks its thread")
+    package func register(device: Descriptor, passthrough: Bool) throws(CoordinationError) {
+        let client = state.withLock { state in
+            state.device = (device, passthrough)
+            return state.client
+        }
+        // Without a client, the next `establish` lends it.
+        if let client {
+            do throws(CoordinationError) { try Self.lend(device, passthrough: passthrough, to: client) } catch {
+                if error != .disconnected { throw error }
+            }
+        }
+    }
+
+    private func receive(_ body: WireEnvelope.OneOf_Body) {
+        guard case .invalidate(let invalidate) = body else { return }
+        state.withLock { $0.onInvalidate }?(invalidate)
+    }
+}

@@ -1,0 +1,125 @@
+import BlockMaps
+import Coordination
+import Platform
+import SystemPackage
+
+/// Where the bytes of an open version come from, as one Open was answered. Immutable.
+final class DataPath: @unchecked Sendable {
+    enum Kind: String {
+        case passthrough, whole, mapped, inline, source
+        case readThrough = "read-through"
+    }
+
+    let kind: Kind
+    let lease: UInt64
+    /// The connection that the lease belongs to.
+    let generation: UInt64
+    let attributes: WireAttributes
+    let size: UInt64
+    let keepCache: Bool
+    let backingID: Int32
+    let file: Descriptor?
+    let map: BlockMapReader?
+    private let inlineBytes: UnsafeMutableRawBufferPointer
+
+    /// Throws EIO for a grant without its descriptors or with a block map that cannot be trusted.
+    init(_ opened: WireOpened, _ descriptors: [Descriptor], generation: UInt64) throws(Errno) {
+        lease = opened.lease
+        self.generation = generation
+        attributes = opened.attributes
+        size = opened.attributes.size
+        keepCache = opened.keepCache
+        var file: Descriptor?
+        var map: BlockMapReader?
+        var backingID: Int32 = 0
+        var inline: [UInt8] = []
+        switch opened.grant {
+        case .backingID(let id):
+            kind = .passthrough
+            backingID = id
+        case .whole:
+            kind = .whole
+            file = descriptors.first
+        case .source:
+            kind = .source
+            file = descriptors.first
+        case .mapped:
+            kind = .mapped
+            guard descriptors.count == 2 else { throw .ioError }
+            file = descriptors[0]
+            do { map = try BlockMapReader(descriptors[1]) } catch { throw .ioError }
+        case .inline(let bytes):
+            kind = .inline
+            inline = Array(bytes)
+        case .readThrough: kind = .readThrough
+        case nil: throw .ioError
+        }
+        if kind == .whole || kind == .source, file == nil { throw .ioError }
+        if let map, map.objectSize != size { throw .ioError }
+        self.file = file
+        self.map = map
+        self.backingID = backingID
+        inlineBytes = .allocate(byteCount: inline.count, alignment: 1)
+        inlineBytes.copyBytes(from: inline)
+    }
+
+    deinit { inlineBytes.deallocate() }
+
+    /// Reads bytes that are here, without a message, a lock or an allocation. nil: they are not (all) here.
+    ///
+    /// Returns less than the buffer only at the end of the file.
+    @inline(__always)
+    func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) -> Int? {
+        if kind == .source { return file.flatMap { Self.pread($0, offset, buffer) } }
+        guard offset < size else { return 0 }
+        let count = Int(min(UInt64(buffer.count), size - offset))
+        let part = UnsafeMutableRawBufferPointer(rebasing: buffer[..<count])
+        switch kind {
+        case .mapped: return readMapped(at: offset, into: part)
+        case .whole:
+            guard let file, Self.pread(file, offset, part) == count else { return nil }
+            return count
+        case .inline:
+            guard Int(offset) + count <= inlineBytes.count else { return nil }
+            part.copyMemory(from: UnsafeRawBufferPointer(rebasing: inlineBytes[Int(offset)..<Int(offset) + count]))
+            return count
+        case .passthrough, .readThrough, .source: return nil
+        }
+    }
+
+    /// How often a read starts again because an eviction ran meanwhile, before it is treated as a miss.
+    private static let mappedAttempts = 4
+
+    @inline(__always)
+    private func readMapped(at offset: UInt64, into part: UnsafeMutableRawBufferPointer) -> Int? {
+        guard let map, let file else { return nil }
+        for _ in 0..<Self.mappedAttempts {
+            let epoch = map.epoch()
+            guard map.isPresent(offset: offset, length: part.count) else { return nil }
+            let count = Self.pread(file, offset, part)
+            guard map.isUnchanged(since: epoch) else { continue }
+            return count == part.count ? count : nil
+        }
+        return nil
+    }
+
+    @inline(__always)
+    private static func pread(_ file: Descriptor, _ offset: UInt64, _ buffer: UnsafeMutableRawBufferPointer) -> Int? {
+        do throws(Errno) { return try file.read(into: buffer, at: offset) } catch { return nil }
+    }
+
+    /// The part of `range` (within the file) that must be fetched: from the first absent block to the last. nil: none.
+    func missing(in range: Range<UInt64>) -> Range<UInt64>? {
+        guard !range.isEmpty else { return nil }
+        guard let map else { return range }
+        let geometry = map.geometry
+        let blocks = geometry.blocks(covering: range)
+        let isPresent = { (block: Int) in
+            map.isPresent(offset: UInt64(block) * UInt64(geometry.blockSize), length: 1)
+        }
+        guard let first = blocks.first(where: { !isPresent($0) }),
+            let last = blocks.reversed().first(where: { !isPresent($0) }), first <= last
+        else { return nil }
+        return geometry.bytes(of: first..<last + 1)
+    }
+}

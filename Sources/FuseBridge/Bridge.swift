@@ -1,0 +1,164 @@
+import CFuse
+import Coordination
+import FileSystem
+import Glibc
+import Platform
+import SystemPackage
+
+/// Translates between libfuse's callbacks and `MountedFileSystem`; it decides nothing.
+///
+/// Node numbers are the coordinator's inode numbers, but the root is 1 to the kernel, so the coordinator uses 1 for nothing
+/// else. `fi->fh` is an `Unmanaged` `OpenFile` or `DirectoryHandle`, retained by the open and released by the release: the
+/// kernel guarantees the pair.
+final class Bridge: Sendable {
+    let fileSystem: MountedFileSystem
+
+    init(_ fileSystem: MountedFileSystem) { self.fileSystem = fileSystem }
+
+    /// Calls `body` with the bridge of a request's session, without reference counting.
+    @inline(__always)
+    static func with(_ request: fuse_req_t?, _ body: (Bridge, fuse_req_t) -> Void) {
+        guard let request, let user = fuse_req_userdata(request) else { return }
+        let context = user.assumingMemoryBound(to: larder_fuse_context.self)
+        Unmanaged<Bridge>.fromOpaque(context.pointee.bridge)._withUnsafeGuaranteedRef { body($0, request) }
+    }
+
+    func inode(of node: fuse_ino_t) -> UInt64 { node == FUSE_ROOT_ID ? fileSystem.link.root : node }
+    func node(of inode: UInt64) -> fuse_ino_t { inode == fileSystem.link.root ? fuse_ino_t(FUSE_ROOT_ID) : inode }
+
+    // MARK: Metadata
+
+    func lookup(_ raw: fuse_req_t, _ parent: fuse_ino_t, _ name: UnsafePointer<CChar>) {
+        let name = ByteString(cString: name)
+        guard let reply = ParkedRequest.park(FuseRequest(raw)) else { return }
+        fileSystem.lookup(name, in: inode(of: parent)) { [self] result in
+            guard let request = reply.claim() else { return }
+            switch result {
+            case .success(.entry(let attributes)): request.reply(entry: entry(attributes))
+            case .success(.absent(let milliseconds)):
+                guard milliseconds > 0 else { return request.fail(.noSuchFileOrDirectory) }
+                var entry = fuse_entry_param()  // node 0: the kernel remembers the absence
+                entry.entry_timeout = Double(milliseconds) / 1000
+                request.reply(entry: entry)
+            case .failure(let error): request.fail(error)
+            }
+        }
+    }
+
+    func attributes(_ raw: fuse_req_t, _ node: fuse_ino_t) {
+        guard let reply = ParkedRequest.park(FuseRequest(raw)) else { return }
+        fileSystem.attributes(of: inode(of: node)) { result in
+            guard let request = reply.claim() else { return }
+            switch result {
+            case .success(let attributes): request.reply(attributes: stat(attributes), timeout: attributes.timeout)
+            case .failure(let error): request.fail(error)
+            }
+        }
+    }
+
+    func readLink(_ raw: fuse_req_t, _ node: fuse_ino_t) {
+        guard let reply = ParkedRequest.park(FuseRequest(raw)) else { return }
+        fileSystem.readLink(inode(of: node)) { result in
+            guard let request = reply.claim() else { return }
+            switch result {
+            case .success(let target):
+                let raw = request.take()
+                target.withCString { FuseRequest(raw).reply(link: $0) }
+            case .failure(let error): request.fail(error)
+            }
+        }
+    }
+
+    func space(_ raw: fuse_req_t, _ node: fuse_ino_t) {
+        guard let reply = ParkedRequest.park(FuseRequest(raw)) else { return }
+        fileSystem.space(of: inode(of: node)) { result in
+            guard let request = reply.claim() else { return }
+            switch result {
+            case .success(let space): request.reply(space: statvfs(space))
+            case .failure(let error): request.fail(error)
+            }
+        }
+    }
+
+    // MARK: Extended attributes
+
+    func extendedAttribute(_ raw: fuse_req_t, _ node: fuse_ino_t, _ name: UnsafePointer<CChar>, _ size: Int) {
+        let name = ByteString(cString: name)
+        guard let reply = ParkedRequest.park(FuseRequest(raw)) else { return }
+        fileSystem.extendedAttribute(name, of: inode(of: node)) { result in
+            guard let request = reply.claim() else { return }
+            switch result {
+            case .success(let value): request.reply(attribute: value.bytes, size)
+            case .failure(let error): request.fail(error)
+            }
+        }
+    }
+
+    func extendedAttributeNames(_ raw: fuse_req_t, _ size: Int) {
+        let names = MountedFileSystem.extendedAttributeNames.flatMap { name -> [UInt8] in Array(name.utf8) + [0] }
+        FuseRequest(raw).reply(attribute: names, size)
+    }
+
+    func entry(_ attributes: WireAttributes) -> fuse_entry_param {
+        var entry = fuse_entry_param()
+        entry.ino = node(of: attributes.inode)
+        entry.attr = stat(attributes)
+        entry.attr_timeout = attributes.timeout
+        entry.entry_timeout = attributes.timeout
+        return entry
+    }
+}
+
+extension FuseRequest {
+    /// The value of an extended attribute, or its size when the caller's buffer is empty (getxattr(2)).
+    consuming func reply(attribute bytes: [UInt8], _ size: Int) {
+        if size == 0 { return reply(attributeSize: bytes.count) }
+        guard bytes.count <= size else { return fail(.outOfRange) }
+        let raw = take()
+        _ = bytes.withUnsafeBytes { FuseRequest(raw).reply($0) }
+    }
+}
+
+extension WireAttributes {
+    /// How long the kernel may keep them, in seconds.
+    var timeout: Double { Double(ttlMilliseconds) / 1000 }
+}
+
+extension stat {
+    init(_ attributes: WireAttributes) {
+        self.init()
+        st_ino = ino_t(attributes.inode)
+        st_mode = attributes.mode
+        st_nlink = nlink_t(max(1, attributes.links))
+        st_uid = attributes.uid
+        st_gid = attributes.gid
+        st_size = off_t(clamping: attributes.size)
+        st_blocks = blkcnt_t(clamping: attributes.blocks)
+        st_blksize = 128 << 10  // Larder's block: what a program does best to read at once
+        st_atim = timespec(attributes.accessedSeconds, attributes.accessedNanoseconds)
+        st_mtim = timespec(attributes.modifiedSeconds, attributes.modifiedNanoseconds)
+        st_ctim = timespec(attributes.changedSeconds, attributes.changedNanoseconds)
+    }
+}
+
+extension timespec {
+    fileprivate init(_ seconds: Int64, _ nanoseconds: UInt32) {
+        self.init(tv_sec: Int(seconds), tv_nsec: Int(min(nanoseconds, 999_999_999)))
+    }
+}
+
+extension statvfs {
+    fileprivate init(_ space: WireSpace) {
+        let unit: UInt64 = 4096
+        self.init()
+        f_bsize = UInt(unit)
+        f_frsize = UInt(unit)
+        f_blocks = fsblkcnt_t(space.totalBytes / unit)
+        f_bfree = fsblkcnt_t(space.freeBytes / unit)
+        f_bavail = fsblkcnt_t(space.availableBytes / unit)
+        f_files = fsfilcnt_t(space.files)
+        f_ffree = fsfilcnt_t(space.freeFiles)
+        f_favail = fsfilcnt_t(space.freeFiles)
+        f_namemax = 255
+    }
+}

@@ -1,0 +1,105 @@
+import CFuse
+import Coordination
+import FileSystem
+import Glibc
+import Logging
+import Platform
+import SystemPackage
+
+/// One mounted file system, served by this process.
+package final class FuseMount: Sendable {
+    /// Absolute, without symbolic links.
+    package let mountPoint: String
+    /// Whether the kernel reads complete files itself.
+    package let usesPassthrough: Bool
+    private let session: FuseSession
+    private let fileSystem: MountedFileSystem
+
+    private init(_ mountPoint: String, _ session: FuseSession, _ fileSystem: MountedFileSystem) {
+        self.mountPoint = mountPoint
+        self.session = session
+        self.fileSystem = fileSystem
+        usesPassthrough = fileSystem.usesPassthrough
+    }
+
+    /// Mounts and serves. When it returns the mount is usable. Blocks; not on a thread that the coordinator needs.
+    ///
+    /// - Parameter link: attached; its device is set here. It stays open when the mount ends.
+    /// - Throws: `MountError`; then nothing is mounted.
+    @available(*, noasync, message: "blocks its thread")
+    package static func start(
+        options: FuseMountOptions, link: CoordinatorLink, logger: Logger
+    ) throws(MountError) -> FuseMount {
+        let mountPoint = try FuseDevice.resolve(options.mountPoint, nonEmpty: options.nonEmpty)
+        let device = try FuseDevice.mount(options, at: mountPoint)
+        let fileSystem = MountedFileSystem(link: link, logger: logger)
+        do throws(MountError) {
+            let session = try openSession(device, fileSystem)
+            fileSystem.usesPassthrough = session.hasPassthrough
+            do throws(CoordinationError) {
+                try link.register(device: device, passthrough: session.hasPassthrough)
+            } catch { throw MountError(MountError.unavailable, "the coordinator refuses the mount: \(error)") }
+            let mount = FuseMount(mountPoint, session, fileSystem)
+            mount.serve(link, logger)
+            return mount
+        } catch {
+            fileSystem.stop()
+            try? FuseDevice.unmount(mountPoint, lazily: true)
+            throw error
+        }
+    }
+
+    private static func openSession(
+        _ device: Descriptor, _ fileSystem: MountedFileSystem
+    ) throws(MountError) -> FuseSession {
+        let session: FuseSession
+        do { session = try FuseSession(device, Bridge(fileSystem)) } catch {
+            throw MountError(MountError.system, "libfuse cannot start: \(error)")
+        }
+        guard session.negotiate() else {
+            throw MountError(MountError.unavailable, "the kernel and libfuse speak no common FUSE protocol")
+        }
+        return session
+    }
+
+    private func serve(_ link: CoordinatorLink, _ logger: Logger) {
+        let bridge = Bridge(fileSystem)
+        link.onInvalidate { [weak session] invalidate in
+            for name in invalidate.names {
+                session?.forget(name: ByteString(name.name), in: bridge.node(of: name.parent))
+            }
+            for inode in invalidate.inodes { session?.forget(node: bridge.node(of: inode)) }
+        }
+        // A thread works only while it copies; waiting costs none. Two per core keep the cores busy while others sleep in
+        // pread, and ten are what libfuse itself takes at most.
+        session.start(threads: min(10, max(4, 2 * sysconf(CInt(_SC_NPROCESSORS_ONLN)))))
+        raiseReadahead(logger)
+        if !usesPassthrough {
+            let (major, minor) = Machine.kernelVersion()
+            logger.notice(
+                "reads go through this process: kernel \(major).\(minor) offers no FUSE passthrough (6.9 or newer, CONFIG_FUSE_PASSTHROUGH)")
+        }
+    }
+
+    /// The kernel's default readahead of 128 KiB makes eight requests of what could be one; only root may change it.
+    private func raiseReadahead(_ logger: Logger) {
+        guard geteuid() == 0, let device = MountTable.entry(at: mountPoint)?.device else { return }
+        let path = "/sys/class/bdi/\(device)/read_ahead_kb"
+        do {
+            let file = try Descriptor.open(path, O_WRONLY)
+            // Four reads of the largest size: one is copied out while the others are on their way.
+            try Array("4096".utf8).withUnsafeBytes { try file.write($0, at: 0) }
+        } catch { logger.debug("readahead stays at the kernel's default: \(path): \(error)") }
+    }
+
+    /// Blocks until nobody serves the mount any more: it was unmounted, by whomever, and its last file closed.
+    @available(*, noasync, message: "blocks its thread")
+    package func waitUntilUnmounted() {
+        session.waitForEnd()
+        fileSystem.stop()
+    }
+
+    /// Unmounts. Lazily: out of sight at once, while open files work until they are closed.
+    /// - Throws: `MountError` when files are open and `lazily` is false, or nothing is mounted.
+    package func unmount(lazily: Bool) throws(MountError) { try FuseDevice.unmount(mountPoint, lazily: lazily) }
+}

@@ -1,0 +1,102 @@
+import CFuse
+import FileSystem
+import Glibc
+import Logging
+import Platform
+import Synchronization
+import SystemPackage
+
+/// A libfuse session on owned threads, which share one descriptor and never become fewer.
+final class FuseSession: @unchecked Sendable {
+    private let session: OpaquePointer
+    private let context: UnsafeMutablePointer<larder_fuse_context>
+    private let bridge: Unmanaged<Bridge>
+    private let runningThreads = Atomic<Int>(0)
+    /// Tells the kernel what it must forget. Never a FUSE or receive thread: the kernel may wait for their answers.
+    private let notifier = WorkerThread(name: "larder-notify")
+    private let ended = OneShot<Bool>()
+
+    /// Takes over a mounted connection. Throws the errno of libfuse.
+    init(_ device: Descriptor, _ bridge: Bridge) throws(Errno) {
+        context = .allocate(capacity: 1)
+        context.initialize(to: larder_fuse_context())
+        self.bridge = .passRetained(bridge)
+        context.pointee.bridge = self.bridge.toOpaque()
+        context.pointee.wants_passthrough = 1
+        var operations = Bridge.operations()
+        // The session closes the number that it is given.
+        let own = fcntl(device.raw, F_DUPFD_CLOEXEC, 0)
+        guard own >= 0, let session = larder_fuse_session_new(&operations, context, own) else {
+            let error = Errno(rawValue: errno)
+            if own >= 0 { Glibc.close(own) }
+            self.bridge.release()
+            context.deallocate()
+            throw error
+        }
+        self.session = session
+    }
+
+    /// Whether INIT agreed on passthrough.
+    var hasPassthrough: Bool { context.pointee.has_passthrough != 0 }
+
+    /// Answers FUSE_INIT on this thread; the kernel sends nothing else before. False: the kernel and libfuse disagree.
+    func negotiate() -> Bool {
+        serve(once: true)
+        return fuse_session_exited(session) == 0 && context.pointee.kernel_minor > 0
+    }
+
+    /// Starts the threads; they end when the file system is unmounted.
+    func start(threads: Int) {
+        runningThreads.store(threads, ordering: .relaxed)
+        for index in 0..<threads {
+            startThread(named: "larder-fuse-\(index)") { [self] in
+                serve(once: false)
+                if runningThreads.subtract(1, ordering: .acquiringAndReleasing).newValue == 0 { end() }
+            }
+        }
+    }
+
+    private func serve(once: Bool) {
+        var buffer = fuse_buf()  // libfuse allocates its memory at the first receive
+        defer { free(buffer.mem) }
+        while fuse_session_exited(session) == 0 {
+            let count = fuse_session_receive_buf(session, &buffer)
+            if count == -EINTR { continue }
+            guard count > 0 else { return fuse_session_exit(session) }
+            fuse_session_process_buf(session, &buffer)
+            if once { return }
+        }
+    }
+
+    private func end() {
+        // Behind the notifications under way: afterwards there is no session for them.
+        notifier.submit { [self] in
+            notifier.stop()
+            ended.set(true)
+        }
+    }
+
+    @available(*, noasync, message: "blocks its thread")
+    func waitForEnd() { _ = ended.wait() }
+
+    /// Frees libfuse's memory when nothing can use it any more.
+    deinit {
+        fuse_session_destroy(session)
+        bridge.release()
+        context.deallocate()
+    }
+
+    // MARK: Notifications
+
+    func forget(name: ByteString, in node: fuse_ino_t) {
+        notifier.submit { [self] in
+            _ = name.withCString { fuse_lowlevel_notify_inval_entry(session, node, $0, name.count) }
+        }
+    }
+
+    func forget(node: fuse_ino_t) {
+        notifier.submit { [self] in
+            _ = fuse_lowlevel_notify_inval_inode(session, node, 0, 0)  // length 0: all pages, and the attributes
+        }
+    }
+}

@@ -1,0 +1,88 @@
+import CFuse
+import Glibc
+import Synchronization
+import SystemPackage
+
+/// A request that is answered later, by whichever comes first: its result, or the caller's interruption (EINTR).
+///
+/// libfuse calls the interrupt function with the request's lock held, and on the parking thread itself when the request
+/// was interrupted before. The winner of `state` answers; a result also waits, in `fuse_req_interrupt_func(nil)`, for an
+/// interrupt function that is running, so that neither request nor object is used after its end.
+final class ParkedRequest: @unchecked Sendable {
+    private enum State {
+        static let parking: UInt8 = 0
+        static let parked: UInt8 = 1
+        static let interruptedEarly: UInt8 = 2
+        static let answered: UInt8 = 3
+    }
+
+    private let raw: fuse_req_t
+    private let caller: Int32
+    private let state = Atomic<UInt8>(State.parking)
+
+    private init(_ request: consuming FuseRequest) {
+        caller = request.callerThread
+        raw = request.take()
+    }
+
+    /// Parks a request. nil: its caller had already been interrupted, and it was answered.
+    static func park(_ request: consuming FuseRequest) -> ParkedReply? {
+        let parked = ParkedRequest(request)
+        // Released by who answers.
+        let retained = Unmanaged.passRetained(parked)
+        fuse_req_interrupt_func(parked.raw, { _, data in
+            guard let data else { return }
+            Unmanaged<ParkedRequest>.fromOpaque(data).takeUnretainedValue().interrupt()
+        }, retained.toOpaque())
+        let reply = ParkedReply(parked)
+        if parked.exchange(State.parking, State.parked) { return reply }
+        guard InterruptPolicy.endsWait(of: parked.caller) else {
+            parked.state.store(State.parked, ordering: .releasing)
+            InterruptWatch.shared.add(parked)
+            return reply
+        }
+        parked.state.store(State.parked, ordering: .releasing)
+        parked.claim()?.fail(.interrupted)
+        return nil
+    }
+
+    /// The right to answer, once.
+    func claim() -> FuseRequest? {
+        guard exchange(State.parked, State.answered) else { return nil }
+        fuse_req_interrupt_func(raw, nil, nil)
+        Unmanaged.passUnretained(self).release()
+        return FuseRequest(raw)
+    }
+
+    private func interrupt() {
+        if exchange(State.parking, State.interruptedEarly) { return }
+        guard InterruptPolicy.endsWait(of: caller) else { return InterruptWatch.shared.add(self) }
+        guard exchange(State.parked, State.answered) else { return }
+        FuseRequest(raw).fail(.interrupted)
+        Unmanaged.passUnretained(self).release()
+    }
+
+    /// Answers when the caller has meanwhile got a signal that ends its wait. False when it need not be asked again.
+    func endIfInterrupted() -> Bool {
+        guard state.load(ordering: .acquiring) == State.parked else { return false }
+        guard InterruptPolicy.endsWait(of: caller) else { return true }
+        claim()?.fail(.interrupted)
+        return false
+    }
+
+    private func exchange(_ expected: UInt8, _ desired: UInt8) -> Bool {
+        state.compareExchange(expected: expected, desired: desired, ordering: .acquiringAndReleasing).exchanged
+    }
+}
+
+/// What the closure that will answer holds: when it is dropped without an answer, the request is answered with EIO.
+final class ParkedReply: Sendable {
+    private let parked: ParkedRequest
+
+    fileprivate init(_ parked: ParkedRequest) { self.parked = parked }
+
+    deinit { _ = parked.claim() }
+
+    /// The request to answer; nil when its caller was interrupted.
+    func claim() -> FuseRequest? { parked.claim() }
+}
