@@ -25,7 +25,8 @@ _Static_assert(LARDER_O_PATH == O_PATH && LARDER_AT_EMPTY_PATH == AT_EMPTY_PATH,
 int larder_open_beneath(int directory, const char *path, int flags, unsigned mode, int follow_symlinks) {
     struct open_how how = {
         .flags = (uint64_t)(unsigned)flags,
-        .mode = (flags & (O_CREAT | O_TMPFILE)) ? mode : 0,
+        // openat2 refuses a mode without need of one; O_TMPFILE has the bit of O_DIRECTORY in it.
+        .mode = (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE ? mode : 0,
         .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | (follow_symlinks ? 0 : RESOLVE_NO_SYMLINKS),
     };
     long fd;
@@ -80,6 +81,7 @@ int larder_dirent_at(const void *buffer, size_t filled, size_t offset, struct la
     return 1;
 }
 
+int larder_pipe(int ends[2]) { return RESULT(pipe2(ends, O_CLOEXEC)); }
 int larder_memfd(const char *name) { return RESULT(memfd_create(name, MFD_CLOEXEC)); }
 int larder_eventfd(void) { return RESULT(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)); }
 int larder_punch_hole(int fd, uint64_t offset, uint64_t length) {
@@ -259,3 +261,5 @@ int larder_cannot_shrink(int fd) {
     int seals = fcntl(fd, F_GET_SEALS);
     return seals >= 0 && (seals & SEAL_SHRINK) != 0;
 }
+
+int larder_syncfs(int fd) { return RESULT(syncfs(fd)); }

@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
+#include "CLinuxProcess.h"
+
 // A stat result in fixed widths, so that Swift sees one layout on every C library.
 struct larder_stat {
     uint64_t inode, size, blocks;  // blocks: 512-byte units, as stat(2)
@@ -40,6 +42,7 @@ ssize_t larder_getdents(int directory, void *buffer, size_t size);
 int larder_dirent_at(const void *buffer, size_t filled, size_t offset, struct larder_dirent *out);
 
 int larder_memfd(const char *name);
+int larder_pipe(int ends[2]);  // pipe2(2), close-on-exec
 int larder_eventfd(void);
 int larder_punch_hole(int fd, uint64_t offset, uint64_t length);
 int larder_set_thread_name(const char *name);
@@ -72,3 +75,4 @@ int larder_memfd_sealable(const char *name, uint64_t size);
 int larder_seal_for_readers(int fd);
 // Whether `fd` is sealed against shrinking, so that a mapping of it can never fault with SIGBUS.
 int larder_cannot_shrink(int fd);
+int larder_syncfs(int fd);  // syncfs(2) is declared only under _GNU_SOURCE
