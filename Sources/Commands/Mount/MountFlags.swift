@@ -1,0 +1,67 @@
+import ArgumentParser
+
+/// The flags of `larder mount`; each is also an option after `-o`.
+struct MountFlags: ParsableArguments {
+    @Option(help: ArgumentHelp("Address of the S3 server; AWS by default.", valueName: "url"))
+    var endpoint: String?
+    @Option(help: ArgumentHelp("Region of the bucket; found out by default.", valueName: "name"))
+    var region: String?
+    @Option(help: ArgumentHelp("Profile of ~/.aws/config and ~/.aws/credentials.", valueName: "name"))
+    var profile: String?
+    @Flag(help: "Send requests without a signature.")
+    var anonymous = false
+    @Option(help: ArgumentHelp("Put the bucket into the path instead of the host name: auto, on, off.", valueName: "mode"))
+    var pathStyle: String?
+    @Flag(help: "Mount read-only (this release always does).")
+    var readOnly = false
+    @Flag(help: "Let other users use the mount.")
+    var allowOther = false
+    @Option(help: ArgumentHelp("Cache directory of the coordinator that this mount starts.", valueName: "dir"))
+    var cacheDir: String?
+    @Option(help: ArgumentHelp("How much it may hold, for instance 100GiB.", valueName: "size"))
+    var cacheSize: String?
+    @Option(help: ArgumentHelp("How much of it may be in memory; 0 by default.", valueName: "size"))
+    var ramSize: String?
+    @Option(
+        name: .customLong("metadata-ttl"),
+        help: ArgumentHelp("How long sizes and names are believed; 60s by default.", valueName: "time"))
+    var metadataTTL: String?
+    @Option(
+        name: .customLong("negative-ttl"),
+        help: ArgumentHelp("How long a name that is not there is believed to be absent; 5s by default.", valueName: "time"))
+    var negativeTTL: String?
+    @Option(help: ArgumentHelp("How writes reach the store (this release only reads).", valueName: "type"))
+    var writeType: String?
+    @Option(help: ArgumentHelp("Socket of a running coordinator, instead of your own.", valueName: "socket"))
+    var coordinator: String?
+    @Flag(help: "Stay in the foreground; logs go to standard error.")
+    var foreground = false
+    @Option(help: ArgumentHelp("trace, debug, info, notice, warning, error.", valueName: "level"))
+    var logLevel: String?
+    @Option(
+        name: .customShort("o", allowingJoined: true),
+        help: ArgumentHelp(
+            "Options as for mount(8): any flag above without its dashes, the keys of a namespace file in lower case "
+                + "with dashes (uid=1000, cache=always, credentials-file=…), nonempty.", valueName: "k=v,…"))
+    var options: [String] = []
+    /// Where a daemon tells its starter how it went.
+    @Option(help: .private)
+    var statusFD: Int32?
+
+    /// `-o` first, then the flags, which win.
+    func list() -> [(key: String, value: String?)] {
+        var result = options.flatMap { OptionList.parse($0) }
+        let valued: [(String, String?)] = [
+            ("endpoint", endpoint), ("region", region), ("profile", profile), ("path-style", pathStyle),
+            ("cache-dir", cacheDir), ("cache-size", cacheSize), ("ram-size", ramSize), ("metadata-ttl", metadataTTL),
+            ("negative-ttl", negativeTTL), ("write-type", writeType), ("coordinator", coordinator),
+            ("log-level", logLevel),
+        ]
+        for (key, value) in valued where value != nil { result.append((key, value)) }
+        let flags = [
+            ("anonymous", anonymous), ("read-only", readOnly), ("allow-other", allowOther), ("foreground", foreground),
+        ]
+        for (key, isSet) in flags where isSet { result.append((key, nil)) }
+        return result
+    }
+}

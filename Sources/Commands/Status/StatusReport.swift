@@ -1,0 +1,133 @@
+import Coordination
+
+/// `larder status --json`. Fields are only ever added.
+package struct StatusReport: Encodable, Hashable, Sendable {
+    package struct Coordinator: Encodable, Hashable, Sendable {
+        package var pid: Int32
+        package var version: String
+        package var socket: String
+        package var uptimeSeconds: UInt64
+    }
+    package struct Cache: Encodable, Hashable, Sendable {
+        package var tiers: [Tier]
+    }
+    package struct Tier: Encodable, Hashable, Sendable {
+        /// ram, disk.
+        package var kind: String
+        package var path: String
+        package var quotaBytes, usedBytes, files: UInt64
+        /// What the coordinator says of it: in use, or why not.
+        package var state: String
+    }
+    package struct Store: Encodable, Hashable, Sendable {
+        package var identity: String
+        /// By kind; GET, HEAD and LIST are always there.
+        package var requests: [String: UInt64]
+        package var bytesReceived, errors, retries, unnameableKeys, shadowedObjects: UInt64
+        /// Absent when there was none.
+        package var lastError: String?
+    }
+    package struct Mount: Encodable, Hashable, Sendable {
+        package var mountpoint: String
+        package var source: String
+        package var pid: Int32
+        package var uid: UInt32
+        package var passthrough: Bool
+        package var openFiles: [OpenFile]
+    }
+    package struct OpenFile: Encodable, Hashable, Sendable {
+        package var path: String
+        /// passthrough, whole, mapped, inline, source, read-through.
+        package var mode: String
+        package var opens: UInt32
+    }
+
+    package var coordinator: Coordinator
+    package var cache: Cache
+    package var stores: [Store]
+    package var mounts: [Mount]
+    /// What works less well than it could, and why.
+    package var notes: [String]
+
+    package init(_ wire: WireStatus) {
+        coordinator = Coordinator(
+            pid: wire.pid, version: wire.software, socket: wire.socket, uptimeSeconds: wire.uptimeSeconds)
+        cache = Cache(
+            tiers: wire.tiers.map {
+                Tier(
+                    kind: $0.kind, path: $0.path, quotaBytes: $0.quotaBytes, usedBytes: $0.usedBytes, files: $0.files,
+                    state: $0.state)
+            })
+        stores = wire.stores.map {
+            Store(
+                identity: $0.identity, requests: ["GET": 0, "HEAD": 0, "LIST": 0].merging($0.requests) { $1 },
+                bytesReceived: $0.bytesReceived, errors: $0.errors, retries: $0.retries,
+                unnameableKeys: $0.unnameableKeys, shadowedObjects: $0.shadowedObjects,
+                lastError: $0.lastError.isEmpty ? nil : $0.lastError)
+        }.sorted { $0.identity < $1.identity }
+        mounts = wire.mounts.map { mount in
+            Mount(
+                mountpoint: mount.mountPath, source: mount.source, pid: mount.pid, uid: mount.uid,
+                passthrough: mount.passthrough,
+                openFiles: mount.openFiles.map { OpenFile(path: $0.path, mode: $0.mode, opens: $0.opens) })
+        }.sorted { ($0.mountpoint, $0.pid) < ($1.mountpoint, $1.pid) }
+        notes = wire.notes
+    }
+
+    /// For a terminal.
+    package func text() -> String {
+        var result = "\(coordinator.version), pid \(coordinator.pid), at \(coordinator.socket), up "
+            + TimeSpan.format(seconds: Double(coordinator.uptimeSeconds)) + "\n"
+
+        var tiers = TextTable([.left, .left, .right, .right, .right, .left], header: ["CACHE", "PATH", "USED", "OF", "FILES", "STATE"])
+        for tier in cache.tiers {
+            tiers.add([
+                tier.kind, tier.path, ByteSize.format(tier.usedBytes), ByteSize.format(tier.quotaBytes), "\(tier.files)",
+                tier.state,
+            ])
+        }
+        if !cache.tiers.isEmpty { result += "\n" + tiers.text() }
+
+        var table = TextTable(
+            [.left, .right, .right, .right, .right, .right, .right],
+            header: ["STORE", "GET", "HEAD", "LIST", "RECEIVED", "RETRIES", "ERRORS"])
+        for store in stores {
+            table.add([
+                PrintableName.of(store.identity), "\(store.requests["GET"] ?? 0)", "\(store.requests["HEAD"] ?? 0)",
+                "\(store.requests["LIST"] ?? 0)", ByteSize.format(store.bytesReceived), "\(store.retries)",
+                "\(store.errors)",
+            ])
+        }
+        if !stores.isEmpty { result += "\n" + table.text() }
+        for store in stores {
+            if let error = store.lastError {
+                result += "  last error of \(PrintableName.of(store.identity)): \(PrintableName.of(error))\n"
+            }
+            if store.unnameableKeys > 0 { result += "  \(store.unnameableKeys) keys that POSIX cannot name are not shown\n" }
+            if store.shadowedObjects > 0 { result += "  \(store.shadowedObjects) objects are hidden by a directory of the same name\n" }
+        }
+        result += mountsText()
+        for note in notes { result += (note == notes.first ? "\n" : "") + "note: \(PrintableName.of(note))\n" }
+        return result
+    }
+
+    private func mountsText() -> String {
+        guard !mounts.isEmpty else { return "\nno mounts\n" }
+        var table = TextTable(
+            [.left, .left, .right, .right, .left, .right], header: ["MOUNT", "SOURCE", "PID", "UID", "PASSTHROUGH", "OPEN"])
+        for mount in mounts {
+            table.add([
+                PrintableName.of(mount.mountpoint), PrintableName.of(mount.source), "\(mount.pid)", "\(mount.uid)",
+                mount.passthrough ? "yes" : "no", "\(mount.openFiles.count)",
+            ])
+        }
+        var files = TextTable([.left, .right, .left], header: ["OPEN FILE", "OPENS", "READ BY"])
+        for mount in mounts {
+            for file in mount.openFiles {
+                files.add([PrintableName.of(mount.mountpoint + file.path), "\(file.opens)", file.mode])
+            }
+        }
+        let hasFiles = mounts.contains { !$0.openFiles.isEmpty }
+        return "\n" + table.text() + (hasFiles ? "\n" + files.text() : "")
+    }
+}

@@ -1,0 +1,4 @@
+import Commands
+import Glibc
+
+exit(LarderProgram.run(CommandLine.arguments))
