@@ -67,6 +67,7 @@ class Demo:
         self.environment.update(
             XDG_RUNTIME_DIR=runtime, XDG_CACHE_HOME=f"{directory}/xdg-cache", XDG_CONFIG_HOME=f"{directory}/xdg-config")
         self.namespace = os.path.join(directory, "namespace.yaml")
+        self.coordinator = None
 
     def run(self, *arguments):
         done = subprocess.run(
@@ -78,6 +79,7 @@ class Demo:
     def store_counters(self):
         """(requests, bytes) that Larder has asked of S3 since its coordinator started."""
         status = json.loads(self.run("status", "--json"))
+        self.coordinator = status["coordinator"]["pid"]
         remote = [store for store in status["stores"] if store["identity"].startswith("s3:")]
         return (sum(sum(store["requests"].values()) for store in remote), sum(store["bytesReceived"] for store in remote))
 
@@ -187,32 +189,49 @@ def verdict(rows):
             yield f"the query called {name} took {rows[name]['bytes']} bytes from the store, not 0"
 
 
+def left_behind(demo):
+    """Waits for the coordinator, which leaves after the last mount; one line for each thing that is still there."""
+    deadline = time.monotonic() + 10
+    while demo.coordinator and os.path.exists(f"/proc/{demo.coordinator}") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if demo.coordinator and os.path.exists(f"/proc/{demo.coordinator}"):
+        yield f"the coordinator (pid {demo.coordinator}) is still there, 10 s after its last mount has gone"
+    with open("/proc/self/mountinfo", encoding="utf-8") as mounts:
+        for mountpoint in [line.split(" ")[4] for line in mounts]:
+            if mountpoint.startswith(demo.directory + "/"):
+                yield f"still mounted: {mountpoint}"
+
+
 def main(larder, juicefs):
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     directory = tempfile.mkdtemp(prefix="larder-demo.")
+    demo = Demo(larder, juicefs, directory)
+    rows, problems, stopped = {}, [], False
     try:
-        rows = Demo(larder, juicefs, directory).tour()
+        rows = demo.tour()
     except KeyboardInterrupt:
-        say("\n  stopped; everything is cleaned up")
-        return 130
+        stopped = True
+        say("")
     except RuntimeError as error:
-        print(f"\ndemo: {error}", file=sys.stderr)
-        return 1
+        problems.append(str(error))
     finally:
         # Another Ctrl-C must not interrupt the tidying up.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if any(directory in line.split(" ")[4] for line in open("/proc/self/mountinfo", encoding="utf-8")):
-            print(f"demo: a mount below {directory} is still in use; nothing was removed", file=sys.stderr)
+        left = list(left_behind(demo))
+        if left:
+            problems += left + [f"{directory} was not removed"]
         else:
             shutil.rmtree(directory, ignore_errors=True)
-    show(rows)
-    wrong = list(verdict(rows))
-    for line in wrong:
-        print(f"demo: {line}", file=sys.stderr)
-    if not wrong:
-        say(f"  All {len(rows)} answers are the same. Unmounted and cleaned up.")
-    return 1 if wrong else 0
+    if rows:
+        show(rows)
+        problems += verdict(rows)
+    for problem in problems:
+        print(f"demo: {problem}", file=sys.stderr)
+    if not problems:
+        answers = "" if stopped else f"All {len(rows)} answers are the same. "
+        say(f"  {answers}Unmounted and cleaned up.")
+    return 1 if problems else 130 if stopped else 0
 
 
 sys.exit(main(*sys.argv[1:]))
