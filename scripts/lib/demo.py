@@ -43,7 +43,11 @@ def step(text):
     print(f"  {text} … ", end="", flush=True)
     started = time.perf_counter()
     details = []
-    yield details.append
+    try:
+        yield details.append
+    except BaseException as error:
+        say("stopped" if isinstance(error, KeyboardInterrupt) else colour("31", "failed"))
+        raise
     say(colour("32", "done") + f" in {time.perf_counter() - started:.1f} s" + "".join(f", {d}" for d in details))
 
 
@@ -212,7 +216,6 @@ def main(larder, juicefs):
         rows = demo.tour()
     except KeyboardInterrupt:
         stopped = True
-        say("")
     except RuntimeError as error:
         problems.append(str(error))
     finally:
