@@ -79,7 +79,7 @@ package struct CivilTime: Hashable, Sendable {
     /// object's `Last-Modified` header has none.
     package init?(iso8601 text: String) {
         guard text.utf8.count >= 20, text.utf8.last == UInt8(ascii: "Z") else { return nil }
-        let parts = text.split { $0 == "-" || $0 == "T" || $0 == ":" || $0 == "Z" || $0 == "." }
+        let parts = text.split(omittingEmptySubsequences: false) { "-T:Z.".contains($0) }
         self.init(parts.prefix(6).map { Self.number($0) })
     }
 
