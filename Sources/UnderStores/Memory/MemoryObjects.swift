@@ -65,13 +65,15 @@ struct MemoryObjects {
         let prefix = path.isEmpty ? path : ByteString(path.bytes + [Self.slash])
         let keys = sortedKeys()
         var page = ListingPage(entries: [])
-        var index = Self.firstIndex(in: keys, notBefore: max(start.key, prefix))
+        var resume = max(start.key, prefix)
+        var index = Self.firstIndex(in: keys, notBefore: resume)
         while index < keys.count, keys[index].hasPrefix(prefix) {
             let key = keys[index]
-            if page.entries.count + page.unnameable == limit { return .page(page, next: Position(key: key)) }
+            if page.entries.count + page.unnameable == limit { return .page(page, next: Position(key: resume)) }
             let rest = key.bytes.dropFirst(prefix.count)
             guard let end = rest.firstIndex(of: Self.slash) else {
                 index += 1
+                resume = ByteString(key.bytes + [0])
                 if rest.isEmpty { continue }  // the marker of this directory
                 add(ByteString(rest), key, to: &page)
                 continue
@@ -83,7 +85,8 @@ struct MemoryObjects {
             } else {
                 page.unnameable += 1
             }
-            index = Self.firstIndex(in: keys, notBefore: ByteString(directory.bytes + [Self.afterSlash]))
+            resume = ByteString(directory.bytes + [Self.afterSlash])
+            index = Self.firstIndex(in: keys, notBefore: resume)
         }
         return .page(page, next: nil)
     }
