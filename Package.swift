@@ -68,7 +68,7 @@ let package = Package(
         tests("UnderStoresTests", ["UnderStores", "Platform", "TestSupport", crypto, logging]),
         tests("BlockCachingTests", ["BlockCaching", "BlockMaps", "Platform", "TestSupport"]),
         tests("CoordinationTests", ["Coordination", "Platform", logging, system]),
-        tests("FileSystemTests", ["FileSystem", "Coordination", "BlockMaps", "Platform", "TestSupport"]),
+        tests("FileSystemTests", ["FuseBridge", "FileSystem", "Coordination", "BlockMaps", "Platform", "CLinux"]),
         tests(
             "CoordinatorTests",
             ["Coordinator", "Coordination", "BlockCaching", "UnderStores", "Platform", logging, system]),
