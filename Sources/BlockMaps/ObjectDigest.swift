@@ -35,3 +35,13 @@ package struct ObjectDigest: Hashable, Comparable, Sendable, CustomStringConvert
         (left.high, left.low) < (right.high, right.low)
     }
 }
+
+extension ObjectDigest {
+    /// From 32 hexadecimal digits; nil for anything else.
+    package init?(hexadecimal text: some StringProtocol) {
+        guard text.utf8.count == 32, text.utf8.allSatisfy({ $0 != UInt8(ascii: "+") && $0 != UInt8(ascii: "-") }),
+            let high = UInt64(text.prefix(16), radix: 16), let low = UInt64(text.dropFirst(16), radix: 16)
+        else { return nil }
+        self.init(high: high, low: low)
+    }
+}

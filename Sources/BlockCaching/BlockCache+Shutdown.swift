@@ -1,0 +1,45 @@
+import Platform
+
+extension BlockCache {
+    /// Ends fetches, writes everything to the disks and marks the cache clean, so that a later boot can trust it.
+    /// Handles and loans that are left fail from now on; their descriptors stay readable.
+    package func shutdown() async {
+        guard !engine.isClosed else { return }
+        for task in engine.beginClosing() { await task.value }
+        let engine = engine
+        await withCheckedContinuation { continuation in
+            engine.flusher.submit {
+                engine.flush()
+                engine.markClean()
+                continuation.resume()
+            }
+        }
+        engine.abandon()
+    }
+
+    /// Waits until every change so far is saved and in the index.
+    package func flush() async {
+        let engine = engine
+        guard !engine.isClosed else { return }
+        await withCheckedContinuation { continuation in
+            engine.flusher.submit {
+                engine.flush()
+                continuation.resume()
+            }
+        }
+    }
+}
+
+extension Engine {
+    /// Flush thread.
+    fileprivate func markClean() {
+        do {
+            for tier in tiers where tier.isReadable { try tier.directory.synchronize() }
+            try index?.commit([
+                .state(IndexState(bootIdentifier: configuration.bootIdentifier, isClean: true, trust: trust))
+            ])
+        } catch {
+            logger.error("the cache could not be closed cleanly", metadata: ["error": "\(error)"])
+        }
+    }
+}
