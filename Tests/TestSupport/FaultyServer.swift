@@ -99,7 +99,8 @@ package final class FaultyServer: Sendable {
                 let keepsOpen = Self.perform(plan(request), request, on: connection, upstream: upstream, body: nil)
                 guard keepsOpen else { break }
             }
-            connection.shutDown()
+            // Without a shutdown the last reference's close decides, which may be a reset.
+            if !connection.closesByReset { connection.shutDown() }
             _ = self?.state.withLock { $0.open.removeValue(forKey: ObjectIdentifier(connection)) }
         }
     }

@@ -1,11 +1,13 @@
 import Glibc
 import Platform
+import Synchronization
 
 /// A blocking TCP socket of 127.0.0.1, for servers that tests script themselves.
 package final class TCPSocket: Sendable {
     private let descriptor: Descriptor
     /// Of a listening socket.
     package let port: UInt16
+    private let resets = Atomic<Bool>(false)
 
     private init(_ descriptor: Descriptor, port: UInt16) {
         self.descriptor = descriptor
@@ -35,22 +37,28 @@ package final class TCPSocket: Sendable {
         withUnsafeMutablePointer(to: &value) { $0.withMemoryRebound(to: sockaddr.self, capacity: 1, body) }
     }
 
-    /// - Parameter port: 0 for any that is free.
-    package static func listen(port: UInt16 = 0) throws -> TCPSocket {
+    /// - Parameters:
+    ///   - port: 0 for any that is free.
+    ///   - backlog: connections that may wait to be accepted (listen(2)).
+    package static func listen(port: UInt16 = 0, backlog: CInt = 128) throws -> TCPSocket {
         let descriptor = try make()
         var address = address(port: port)
         var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-        guard withAddress(&address, { bind(descriptor.raw, $0, length) }) == 0, Glibc.listen(descriptor.raw, 128) == 0,
+        guard withAddress(&address, { bind(descriptor.raw, $0, length) }) == 0, Glibc.listen(descriptor.raw, backlog) == 0,
             withAddress(&address, { getsockname(descriptor.raw, $0, &length) }) == 0
         else { throw TestSetupError("bind or listen: \(String(cString: strerror(errno)))") }
         return TCPSocket(descriptor, port: UInt16(bigEndian: address.sin_port))
     }
 
-    package static func connect(port: UInt16) throws -> TCPSocket {
+    /// - Parameter waits: false returns with the connection still being made.
+    package static func connect(port: UInt16, waits: Bool = true) throws -> TCPSocket {
         let descriptor = try make()
+        if !waits { _ = fcntl(descriptor.raw, F_SETFL, O_NONBLOCK) }
         var address = address(port: port)
-        guard withAddress(&address, { Glibc.connect(descriptor.raw, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }) == 0
-        else { throw TestSetupError("connect to port \(port): \(String(cString: strerror(errno)))") }
+        let result = withAddress(&address) { Glibc.connect(descriptor.raw, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
+        guard result == 0 || (!waits && errno == EINPROGRESS) else {
+            throw TestSetupError("connect to port \(port): \(String(cString: strerror(errno)))")
+        }
         return TCPSocket(descriptor, port: port)
     }
 
@@ -88,8 +96,11 @@ package final class TCPSocket: Sendable {
     /// Ends both directions; a blocked `accept` or `receive` of another thread returns.
     package func shutDown() { shutdown(descriptor.raw, CInt(SHUT_RDWR)) }
 
+    var closesByReset: Bool { resets.load(ordering: .relaxed) }
+
     /// Makes the close of this socket a TCP reset.
     package func resetOnClose() {
+        resets.store(true, ordering: .relaxed)
         var option = linger(l_onoff: 1, l_linger: 0)
         setsockopt(descriptor.raw, SOL_SOCKET, SO_LINGER, &option, socklen_t(MemoryLayout<linger>.size))
     }
