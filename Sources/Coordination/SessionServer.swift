@@ -67,7 +67,7 @@ package final class SessionServer: Sendable {
     private let admit: @Sendable (PeerCredentials, WireHello) -> String?
     private let makeHandler: @Sendable (Session) -> any SessionHandler
     private let numbers = Atomic<UInt64>(1)
-    private let sessions = Lock<[UInt64: Session]>([:])
+    private let sessions = Lock<(open: [UInt64: Session], isClosed: Bool)>(([:], false))
 
     /// Binds `path`, which must not exist, and starts to accept.
     /// - Parameters:
@@ -89,7 +89,11 @@ package final class SessionServer: Sendable {
     /// Stops accepting, removes the socket file and ends every session.
     package func close() {
         listener.close()
-        for session in sessions.withLock({ Array($0.values) }) { session.disconnect() }
+        let open = sessions.withLock { sessions in
+            sessions.isClosed = true
+            return Array(sessions.open.values)
+        }
+        for session in open { session.disconnect() }
     }
 
     private func accept() {
@@ -113,7 +117,12 @@ package final class SessionServer: Sendable {
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: PacketSocket.maximumMessage, alignment: 64)
         defer { buffer.deallocate() }
         guard let session = shakeHands(channel, buffer) else { return channel.shutdown() }
-        sessions.withLock { $0[session.number] = session }
+        // A session that shook hands while the server closed must not outlive it.
+        let isAdmitted = sessions.withLock { sessions in
+            if !sessions.isClosed { sessions.open[session.number] = session }
+            return !sessions.isClosed
+        }
+        guard isAdmitted else { return channel.shutdown() }
         let handler = makeHandler(session)
         do {
             while let message = try channel.receive(using: buffer) {
@@ -130,7 +139,7 @@ package final class SessionServer: Sendable {
             logger.warning("session \(session.number) of pid \(session.peer.pid) ended: \(error)")
         }
         channel.shutdown()
-        sessions.withLock { $0[session.number] = nil }
+        sessions.withLock { $0.open[session.number] = nil }
         handler.close()
     }
 

@@ -1120,6 +1120,9 @@ package nonisolated struct WireFetch: Sendable {
 
   package var prefetch: Bool = false
 
+  /// The bytes are wanted in a memory file whatever the cache holds: they vanished from it, or could not be read.
+  package var bypass: Bool = false
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -3524,7 +3527,7 @@ nonisolated extension WireRelease: SwiftProtobuf.Message, SwiftProtobuf._Message
 
 nonisolated extension WireFetch: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Fetch"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}lease\0\u{1}offset\0\u{1}length\0\u{1}prefetch\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}lease\0\u{1}offset\0\u{1}length\0\u{1}prefetch\0\u{1}bypass\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3536,6 +3539,7 @@ nonisolated extension WireFetch: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
       case 2: try { try decoder.decodeSingularUInt64Field(value: &self.offset) }()
       case 3: try { try decoder.decodeSingularUInt64Field(value: &self.length) }()
       case 4: try { try decoder.decodeSingularBoolField(value: &self.prefetch) }()
+      case 5: try { try decoder.decodeSingularBoolField(value: &self.bypass) }()
       default: break
       }
     }
@@ -3554,6 +3558,9 @@ nonisolated extension WireFetch: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     if self.prefetch != false {
       try visitor.visitSingularBoolField(value: self.prefetch, fieldNumber: 4)
     }
+    if self.bypass != false {
+      try visitor.visitSingularBoolField(value: self.bypass, fieldNumber: 5)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -3562,6 +3569,7 @@ nonisolated extension WireFetch: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     if lhs.offset != rhs.offset {return false}
     if lhs.length != rhs.length {return false}
     if lhs.prefetch != rhs.prefetch {return false}
+    if lhs.bypass != rhs.bypass {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

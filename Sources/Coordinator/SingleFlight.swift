@@ -19,7 +19,7 @@ final class SingleFlight<Key: Hashable & Sendable, Value: Sendable>: Sendable {
             let flight = Flight(executorPreference: pool) { [self] in
                 let result: Result<Value, CoordinationError>
                 do throws(CoordinationError) { result = .success(try await work()) } catch { result = .failure(error) }
-                flights.withLock { $0[key] = nil }
+                landed(key)
                 return result
             }
             flights[key] = flight
@@ -27,4 +27,6 @@ final class SingleFlight<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         }
         return try await flight.value.get()
     }
+
+    private func landed(_ key: Key) { flights.withLock { $0[key] = nil } }
 }

@@ -5,6 +5,7 @@ import Glibc
 import Logging
 import Platform
 import SystemPackage
+import Testing
 import UnderStores
 
 /// A coordinator in this process over stores of the test's choice, in a directory of its own.
@@ -48,14 +49,33 @@ final class CoordinatorFixture {
         return (daemon, Task { try? await daemon.run() })
     }
 
+    /// Tries to start a second coordinator on the same directories.
+    func startAnother() throws { _ = try Self.start(directory, directory + "/s2", stores, bootIdentifier, 1 << 20) }
+
     /// Ends the coordinator and removes its directory.
     func finish() async {
         daemon.stop()
         await run.value
-        let remove = { (path: String) in
-            nftw(path, { path, _, _, _ in path.map { Glibc.remove($0) } ?? 0 }, 16, FTW_DEPTH | FTW_PHYS)
+        Self.removeTree(directory)
+    }
+
+    private static func removeTree(_ path: String) {
+        if let directory = opendir(path) {
+            while let entry = readdir(directory) {
+                let name = withUnsafeBytes(of: entry.pointee.d_name) {
+                    String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+                }
+                if name == "." || name == ".." { continue }
+                let child = path + "/" + name
+                if (try? FileStatus(of: child, flags: AT_SYMLINK_NOFOLLOW).isDirectory) == true {
+                    removeTree(child)
+                } else {
+                    unlink(child)
+                }
+            }
+            closedir(directory)
         }
-        _ = remove(directory)
+        rmdir(path)
     }
 
     func client(_ role: WireHello.Role = .mount) throws -> TestClient { try TestClient(socket: socket, role: role) }
@@ -107,11 +127,11 @@ final class TestClient: Sendable {
         return entry.hasAttributes ? entry.attributes : nil
     }
 
-    func resolve(_ root: UInt64, _ path: String) async throws -> WireAttributes? {
+    func resolve(_ root: UInt64, _ path: ByteString) async throws -> WireAttributes? {
         var inode = root
         var found: WireAttributes?
-        for name in path.split(separator: "/") {
-            guard let next = try await lookup(inode, ByteString(name)) else { return nil }
+        for name in path.components {
+            guard let next = try await lookup(inode, name) else { return nil }
             found = next
             inode = next.inode
         }
@@ -178,10 +198,15 @@ final class TestClient: Sendable {
     }
 }
 
-/// The errno that a request failed with; nil when it succeeded.
-func failure(_ body: () async throws -> Void) async -> Errno? {
+/// Records an issue unless `body` fails with `errno`. A function, for `#expect` does not take a closure that throws.
+func expectFailure(
+    _ errno: Errno, sourceLocation: SourceLocation = #_sourceLocation, _ body: () async throws -> Void
+) async {
     do {
         try await body()
-        return nil
-    } catch { return (error as? CoordinationError)?.errno ?? error as? Errno }
+        Issue.record("succeeded, and should have failed with \(errno)", sourceLocation: sourceLocation)
+    } catch {
+        let actual = (error as? CoordinationError)?.errno ?? error as? Errno
+        #expect(actual == errno, "\(error)", sourceLocation: sourceLocation)
+    }
 }

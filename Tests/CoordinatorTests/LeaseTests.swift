@@ -55,7 +55,7 @@ import UnderStores
         _ = try await client.send(.fetch(fetch))
         store.put("f", pattern(4_000_000, seed: 2))
         fetch.offset = 2 << 20
-        #expect(await failure { _ = try await client.send(.fetch(fetch)) } == .staleNFSFileHandle)
+        await expectFailure(.staleNFSFileHandle) { _ = try await client.send(.fetch(fetch)) }
         let fresh = try #require(try await client.lookup(root, "f"))
         #expect(fresh.inode != file.inode)
         #expect(try await client.contents(fresh.inode) == pattern(4_000_000, seed: 2))
@@ -125,11 +125,11 @@ import UnderStores
         var fetch = WireFetch()
         fetch.lease = lease
         fetch.length = 1
-        #expect(await failure { _ = try await thief.send(.fetch(fetch)) } == .badFileDescriptor)
+        await expectFailure(.badFileDescriptor) { _ = try await thief.send(.fetch(fetch)) }
         var open = WireOpen()
         open.inode = file.inode
-        #expect(await failure { _ = try await thief.send(.open(open)) } == .staleNFSFileHandle)
-        #expect(await failure { _ = try await thief.send(.getStatus(.init())) } == .permissionDenied)
+        await expectFailure(.staleNFSFileHandle) { _ = try await thief.send(.open(open)) }
+        await expectFailure(.permissionDenied) { _ = try await thief.send(.getStatus(.init())) }
         await fixture.finish()
     }
 }

@@ -67,8 +67,9 @@ final class LeaseService: Sendable {
     }
 
     /// Makes a range of a leased version readable; a memory file when no tier can hold it.
+    /// - Parameter bypassing: brings the bytes in memory whatever the cache holds.
     func fetch(
-        _ lease: Lease, _ range: Range<UInt64>
+        _ lease: Lease, _ range: Range<UInt64>, bypassing: Bool
     ) async throws(CoordinationError) -> (fetched: WireFetched, descriptor: Descriptor?) {
         let size = lease.record.attributes.size
         let range = min(range.lowerBound, size)..<min(range.upperBound, size)
@@ -80,9 +81,16 @@ final class LeaseService: Sendable {
             switch lease.backing {
             case .inline, .source: throw CoordinationError(.invalidArgument, "this file has nothing to fetch")
             case .cached(let object):
-                guard case .readThrough(let memory) = try await object.ensure(range, urgency: .demand) else {
-                    return (fetched, nil)
+                let memory: ReadThrough?
+                if bypassing {
+                    let end = min(range.upperBound, range.lowerBound + Self.readThroughLimit)
+                    memory = try await object.readThrough(range.lowerBound..<end)
+                } else if case .readThrough(let bytes) = try await object.ensure(range, urgency: .demand) {
+                    memory = bytes
+                } else {
+                    memory = nil
                 }
+                guard let memory else { return (fetched, nil) }
                 fetched.offset = memory.offset
                 fetched.length = UInt64(memory.length)
                 return (fetched, memory.descriptor)
@@ -197,19 +205,21 @@ extension LeaseService {
     }
 
     private func wholeBytes(of object: CachedObject, count: Int) async throws -> ByteString {
-        // Eviction may take the bytes between their arrival and the loan: once more, then it is an error.
-        for _ in 0..<3 {
-            switch try await object.ensure(0..<UInt64(count), urgency: .demand) {
-            case .readThrough(let memory): return try Self.read(memory.descriptor, count: count)
-            case .cached:
-                guard let loan = try? object.loan() else { continue }
+        let range = 0..<UInt64(count)
+        switch try await object.ensure(range, urgency: .demand) {
+        case .readThrough(let memory): return try Self.read(memory.descriptor, count: count)
+        case .cached:
+            if let loan = try? object.loan() {
                 defer { loan.close() }
-                guard loan.map == nil else { continue }
-                object.recordAccess(0..<UInt64(count))
-                return try Self.read(loan.data, count: count)
+                if loan.map == nil, let bytes = try? Self.read(loan.data, count: count) {
+                    object.recordAccess(range)
+                    return bytes
+                }
             }
+            // Evicted again already, or the cache's disk fails.
+            guard let memory = try await object.readThrough(range) else { return "" }
+            return try Self.read(memory.descriptor, count: count)
         }
-        throw CoordinationError(.ioError, "the object was evicted as fast as it was fetched; the cache is too small")
     }
 
     private static func read(_ file: Descriptor, count: Int) throws -> ByteString {

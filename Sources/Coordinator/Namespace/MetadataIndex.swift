@@ -61,10 +61,10 @@ package final class MetadataIndex: Sendable {
     }
 
     /// The record of an inode; nil when there is none.
-    package func record(_ inode: UInt64) -> InodeRecord? { read { $0.record(inode) } ?? nil }
+    package func record(_ inode: UInt64) -> InodeRecord? { read { $0.record(inode) } }
 
     package func child(of parent: UInt64, named name: ByteString) -> Child? {
-        read { $0.child(of: parent, named: name) } ?? nil
+        read { $0.child(of: parent, named: name) }
     }
 
     /// The path of a record within its store; nil when a directory above it is gone.
@@ -80,7 +80,7 @@ package final class MetadataIndex: Sendable {
                 current = parent
             }
             return ByteString(parts.reversed().map(\.bytes).joined(separator: [UInt8(ascii: "/")]))
-        } ?? nil
+        }
     }
 
     /// Up to `limit` entries of a directory in the order of their names, after `after`.
@@ -114,16 +114,10 @@ package final class MetadataIndex: Sendable {
         }
     }
 
-    private func read<Result>(_ body: (IndexTransaction) -> Result) -> Result? {
-        environment.read({ body(IndexTransaction($0, self)) }, orOnFailure: { error in
+    private func read<Result>(_ body: (IndexTransaction) -> Result?) -> Result? {
+        environment.read({ transaction in body(IndexTransaction(transaction, self)) }, orOnFailure: { error in
             logger.error("the metadata index cannot be read", metadata: ["reason": "\(error)"])
             return nil
         })
-    }
-
-    private func read<Result>(
-        _ body: (IndexTransaction) -> Result?, orOnFailure: (LMDBError) -> Result?
-    ) -> Result? {
-        environment.read(body, orOnFailure: orOnFailure)
     }
 }

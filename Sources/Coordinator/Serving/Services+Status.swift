@@ -46,6 +46,9 @@ extension Services {
         return status
     }
 
+    /// "ram" or "disk", by a tier's directory.
+    func tierKind(path: String) -> String? { cache.statistics().tiers.first { $0.path == path }?.kind.rawValue }
+
     /// The attached stores, each once.
     func stores() -> [any UnderStore] {
         var seen = Set<ObjectIdentifier>()

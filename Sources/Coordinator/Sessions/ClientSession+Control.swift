@@ -44,9 +44,10 @@ extension ClientSession {
         } else {
             description.path = "/\(path)"
         }
-        if let id = try services.leases.cachedID(record), let cached = services.cache.contains(id) {
-            description.cachedBytes = cached.presentBytes
-            description.tier = cached.tier
+        if let id = try services.leases.cachedID(record) {
+            let cached = services.cache.presence(of: id)
+            description.cachedBytes = cached.bytes
+            description.tier = cached.tierPath.flatMap(services.tierKind) ?? ""
         }
         return description
     }
@@ -60,7 +61,7 @@ extension ClientSession {
                 usage.files += 1
                 usage.bytes += record.attributes.size
                 if let id = try services.leases.cachedID(record) {
-                    usage.cachedBytes += services.cache.contains(id)?.presentBytes ?? 0
+                    usage.cachedBytes += services.cache.presence(of: id).bytes
                 }
             }
         }
@@ -70,13 +71,12 @@ extension ClientSession {
     private func free(_ inode: UInt64) async throws(CoordinationError) -> WireUsage {
         var usage = WireUsage()
         try await TreeWalk(namespace: services.namespace).run(from: inode) { (_, record) throws(CoordinationError) in
-            guard let id = try services.leases.cachedID(record), let cached = services.cache.contains(id) else { return }
+            guard let id = try services.leases.cachedID(record) else { return }
+            let before = services.cache.presence(of: id).bytes
+            // What is leased as a whole stays until its readers have gone.
+            guard services.cache.free(id) > 0 else { return }
             usage.files += 1
-            let before = cached.presentBytes
-            services.cache.free(id)
-            // What is leased stays until its readers have gone.
-            let after = services.cache.contains(id)?.presentBytes ?? 0
-            usage.cachedBytes += before - min(before, after)
+            usage.cachedBytes += before
         }
         return usage
     }

@@ -25,7 +25,7 @@ extension ClientSession {
 
     func fetch(_ request: WireFetch, _ id: UInt64) async throws(CoordinationError) {
         let (lease, range) = try leased(request)
-        let (fetched, descriptor) = try await services.leases.fetch(lease, range)
+        let (fetched, descriptor) = try await services.leases.fetch(lease, range, bypassing: request.bypass)
         session.reply(to: id, .fetched(fetched), descriptors: descriptor.map { [$0] } ?? [])
     }
 

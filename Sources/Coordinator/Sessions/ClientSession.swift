@@ -52,10 +52,12 @@ final class ClientSession: SessionHandler {
                 do throws(CoordinationError) { try await answer(body, id: id, descriptors: descriptors) } catch {
                     session.fail(id, error.errno, error.message)
                 }
-                state.withLock { $0.tasks[id] = nil }
+                finished(id)
             }
         }
     }
+
+    private func finished(_ id: UInt64) { state.withLock { $0.tasks[id] = nil } }
 
     func close() {
         let tasks = state.withLock { state in

@@ -63,14 +63,15 @@ package final class VolumeTable: Sendable {
     ) async throws(CoordinationError) -> (MountPoint, ObjectAttributes) {
         let store: any UnderStore
         var root = ObjectAttributes(kind: .directory, modified: .now())
-        do {
+        do throws(StoreError) {
             store = try await makeStore(specification)
-            do {
+            do throws(StoreError) {
                 guard let found = try await store.lookup("") else {
                     throw StoreError(.notFound, "\(specification.source) does not exist; correct the source")
                 }
                 root = found
-            } catch where resuming && error.kind == .unavailable {
+            } catch {
+                guard resuming, error.kind == .unavailable else { throw error }
                 logger.warning("a store cannot be reached; its mount goes on", metadata: ["reason": "\(error)"])
             }
         } catch { throw CoordinationError(error) }
@@ -124,7 +125,7 @@ package final class VolumeTable: Sendable {
                 if position == parts.count - 1 || here != nil || covering == nil {
                     inode = place(key, path, here, leading: &leading)
                 } else {
-                    inode = placeWithin(covering, parent: parent, name: name)
+                    inode = placeWithin(covering, key, path, parent: parent, name: name)
                 }
                 namespace.table.addOverlay(in: parent, named: name, inode: inode)
                 parent = inode
@@ -156,20 +157,18 @@ package final class VolumeTable: Sendable {
         return inode
     }
 
-    /// A directory inside a store's tree that leads to a nested mount point, whether or not the store has it.
-    private func placeWithin(_ mount: MountPoint?, parent: UInt64, name: ByteString) -> UInt64 {
+    /// A directory inside a store's tree that leads to a nested mount point, whether or not the store has it. It is no
+    /// entry of the index's directory, where a listing would remove what the store does not show.
+    private func placeWithin(
+        _ mount: MountPoint?, _ key: String, _ path: ByteString, parent: UInt64, name: ByteString
+    ) -> UInt64 {
         namespace.index.update { transaction in
-            if case .inode(let inode, let record) = transaction.child(of: parent, named: name),
-                record.attributes.kind == .directory
-            {
-                return inode
-            }
-            let inode = transaction.allocateInode()
-            let record = InodeRecord(
+            let inode = transaction.setting("within \(key)/\(path)") { transaction.allocateInode() }
+            var record = InodeRecord(
                 mount: mount?.number ?? 0, parent: parent, name: name,
                 attributes: ObjectAttributes(kind: .directory, modified: .now(), links: 2), expiry: .max)
+            record.listing = transaction.record(inode)?.listing ?? 0
             transaction.setRecord(inode, record)
-            transaction.setChild(parent, name, inode: inode, listing: 0)
             return inode
         }
     }
