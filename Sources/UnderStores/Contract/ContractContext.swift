@@ -53,8 +53,14 @@ final class ContractContext: Sendable {
                 switch entry.attributes.kind {
                 case .directory: queue.append(path)
                 case .symbolicLink: found.links.append(sample)
-                case .file: if found.files.count < Self.mostFiles { found.files.append(sample) }
-                case .special: break
+                case .file where found.files.count < Self.mostFiles:
+                    // Of a partial listing only the lookup tells a link from a file.
+                    if sample.attributes.isPartial, let whole = try await store.lookup(path), whole.kind == .symbolicLink {
+                        found.links.append(Sample(path: path, attributes: whole))
+                    } else {
+                        found.files.append(sample)
+                    }
+                case .file, .special: break
                 }
             }
         }

@@ -82,6 +82,9 @@ package protocol ContractFixture: Sendable {
     /// Throws `ContractNotApplicable` when the store cannot have such a key.
     func put(_ path: ByteString, _ bytes: [UInt8]) async throws
 
+    /// Creates many objects of the same bytes, perhaps some at a time.
+    func put(_ paths: [ByteString], _ bytes: [UInt8]) async throws
+
     func remove(_ path: ByteString) async throws
 
     /// Makes a symbolic link; throws `ContractNotApplicable` where there are none.
@@ -90,6 +93,9 @@ package protocol ContractFixture: Sendable {
 
 extension ContractFixture {
     package var manyObjects: Int { 2100 }
+    package func put(_ paths: [ByteString], _ bytes: [UInt8]) async throws {
+        for path in paths { try await put(path, bytes) }
+    }
     package func link(_ path: ByteString, to target: ByteString) async throws {
         throw ContractNotApplicable("the store has no symbolic links")
     }
