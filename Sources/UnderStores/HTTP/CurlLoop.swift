@@ -172,9 +172,10 @@ extension CurlLoop {
         let raw = UnsafeMutableRawPointer(easy)
         if attached { curl_multi_remove_handle(UnsafeMutableRawPointer(multi), raw) }
         transfer.dispose()
-        // Keeps the TLS session cache, so that a new connection resumes the session.
-        curl_easy_reset(raw)
-        if idleHandles.count < connectionsPerHost {
+        // A handle that is used again keeps its TLS sessions. One that was interrupted may keep its receive buffer too, and
+        // then refuses another size of it.
+        if case .success = result, idleHandles.count < connectionsPerHost {
+            curl_easy_reset(raw)
             idleHandles.append(easy)
         } else {
             curl_easy_cleanup(raw)
