@@ -45,7 +45,9 @@ extension Engine {
         let next = tiers[tier.number + 1]
         entry.load()
         let weight = entry.state.withLock { $0.isInUse || $0.file?.tier !== tier ? 0 : $0.occupied }
-        guard weight > 0, next.reserveNow(weight), entry.move(to: next, reserved: weight) else { return false }
+        guard weight > 0, next.reserveNow(weight), 
+            entry.move(to: next, reserved: weight, unless: { isClosed || tier.hasWaiters })
+        else { return false }
         tier.noteMove(isPromotion: false)
         return true
     }
@@ -61,7 +63,7 @@ extension Engine {
         retain(entry)
         Task(executorPreference: pool) { [self] in
             if await target.reserve(weight, evict: eviction(of: target)) {
-                let moved = await pool.run { entry.move(to: target, reserved: weight) }
+                let moved = await pool.run { entry.move(to: target, reserved: weight, unless: { self.isClosed }) }
                 if moved { target.noteMove(isPromotion: true) }
             }
             release(entry)

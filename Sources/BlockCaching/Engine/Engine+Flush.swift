@@ -69,7 +69,11 @@ extension CacheEntry {
 
     /// Saves the map and makes the record; nil when nothing has changed. Flush thread.
     func save() -> Save? {
-        io.withLock { _ in
+        if state.withLock({ $0.isMoving }) {
+            engine.flushQueue.add(self)  // not to wait for a long copy
+            return nil
+        }
+        return io.withLock { _ -> Save? in
             let snapshot = state.withLock { state -> Snapshot? in
                 guard state.isDirty else { return nil }
                 state.isDirty = false

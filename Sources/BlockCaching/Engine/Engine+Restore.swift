@@ -68,18 +68,22 @@ extension Engine {
         for folder in (try? TierDirectory.names(in: objects)) ?? [] {
             for name in (try? TierDirectory.names(in: "\(objects)/\(folder)")) ?? [] {
                 guard !isClosed else { return }
-                if isOrphan(name, in: tier), unlink("\(objects)/\(folder)/\(name)") == 0 { removed += 1 }
+                if removeIfOrphan("\(objects)/\(folder)/\(name)", name, in: tier) { removed += 1 }
             }
         }
         if removed > 0 { tier.logger.info("removed cache files that no record names", metadata: ["files": "\(removed)"]) }
     }
 
-    private func isOrphan(_ name: String, in tier: Tier) -> Bool {
-        guard let digest = ObjectDigest(hexadecimal: name.prefix(32)) else { return true }
+    private func removeIfOrphan(_ path: String, _ name: String, in tier: Tier) -> Bool {
+        guard let digest = ObjectDigest(hexadecimal: name.prefix(32)) else { return unlink(path) == 0 }
         // An entry in memory owns its files; none can come while the table is held.
         return whileAbsent(digest) {
-            guard let index else { return false }
-            do { return try index.record(digest)?.tier != tier.identity } catch { return false }
+            do {
+                guard let index, try index.record(digest)?.tier != tier.identity else { return false }
+                return unlink(path) == 0
+            } catch {
+                return false
+            }
         } ?? false
     }
 }

@@ -73,7 +73,11 @@ final class Engine: Sendable {
     }
 
     func noteFailure(of tier: Tier, _ error: Errno, doing what: String) {
-        tier.noteFailure(error, doing: what, probeAfter: configuration.probeInterval)
+        tier.noteFailure(error, doing: what, probeAfter: configuration.probeInterval) { [weak self, weak tier] in
+            guard let self, let tier else { return }
+            // Objects that moved to other tiers meanwhile left their files here.
+            restorer.submit { [weak self] in self?.sweep(tier) }
+        }
     }
 
     // MARK: Entries in memory

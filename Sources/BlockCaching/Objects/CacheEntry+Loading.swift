@@ -20,8 +20,8 @@ extension CacheEntry {
             state.withLock { $0.isLoaded = true }
             return
         }
+        guard tier.isReadable else { return passBy(record) }
         do throws(BlockFile.LoadError) {
-            guard tier.isReadable else { throw .unusable("its tier is out of use") }
             adopt(try BlockFile.load(record, digest: digest, in: tier), record)
         } catch {
             switch error {
@@ -30,8 +30,16 @@ extension CacheEntry {
                 drop(record, from: tier)
             case .tier(let errno):
                 engine.noteFailure(of: tier, errno, doing: "opening a cache file")
-                state.withLock { $0.isLoaded = true }
+                passBy(record)
             }
+        }
+    }
+
+    /// Leaves what a tier that is out of use holds of the object where it is.
+    private func passBy(_ record: ObjectRecord) {
+        state.withLock {
+            $0.recorded = (record.tier, record.occupiedBytes)
+            $0.isLoaded = true
         }
     }
 
@@ -94,6 +102,7 @@ extension CacheEntry {
     /// Gives the object a cache file in the first tier that admits it; false when none does. Blocks on the disk.
     func prepareFile() -> Bool {
         load()
+        if state.withLock({ $0.file?.tier.isReadable == true }) { return true }
         return io.withLock { _ in
             let (current, isFree) = state.withLock { ($0.file, !$0.isInUse) }
             if let current {

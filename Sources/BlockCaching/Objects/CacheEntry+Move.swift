@@ -5,8 +5,8 @@ import SystemPackage
 extension CacheEntry {
     /// Copies the cache file to another tier, verifying each block, and lets new loans use the copy. Gives up when someone uses
     /// the object meanwhile, or when it weighs more than `reserved`, what the target has set aside: that is used or given
-    /// back. Returns whether it moved. Blocks on both disks.
-    func move(to target: Tier, reserved: UInt64) -> Bool {
+    /// back. Asks `isUrgent` between blocks whether to give up. Returns whether it moved. Blocks on both disks.
+    func move(to target: Tier, reserved: UInt64, unless isUrgent: () -> Bool) -> Bool {
         load()
         var settled: UInt64 = 0
         defer { target.unreserve(reserved - min(settled, reserved), evict: engine.eviction(of: target)) }
@@ -15,9 +15,13 @@ extension CacheEntry {
                 guard let file = state.file, file.tier !== target, file.tier.isReadable, state.suspectCount == 0,
                     !state.isInUse, state.occupied > 0
                 else { return nil }
+                state.isMoving = true
                 return (file, state.generation, state.occupied)
             }
-            guard let start, start.weight <= reserved, let copy = copy(start.file, to: target) else { return false }
+            defer { state.withLock { $0.isMoving = false } }
+            guard let start, start.weight <= reserved, let copy = copy(start.file, to: target, unless: isUrgent) else {
+                return false
+            }
             guard swap(start.file, copy, generation: start.generation) else {
                 copy.remove()
                 return false
@@ -31,7 +35,7 @@ extension CacheEntry {
         }
     }
 
-    private func copy(_ file: BlockFile, to target: Tier) -> BlockFile? {
+    private func copy(_ file: BlockFile, to target: Tier, unless isUrgent: () -> Bool) -> BlockFile? {
         let copy: BlockFile
         do throws(Errno) { copy = try BlockFile.create(in: target, file.geometry, digest: digest) } catch {
             engine.noteFailure(of: target, error, doing: "creating a cache file")
@@ -41,7 +45,7 @@ extension CacheEntry {
             var cursor = 0
             while let block = file.map.firstPresent(in: cursor..<max(cursor, file.geometry.blockCount)) {
                 cursor = block + 1
-                guard copyBlock(block, file, copy, buffer) else { return false }
+                guard !isUrgent(), copyBlock(block, file, copy, buffer) else { return false }
             }
             do throws(Errno) { try copy.saveMap(0..<copy.geometry.blockCount) } catch {
                 engine.noteFailure(of: target, error, doing: "saving a block map")

@@ -37,6 +37,8 @@ final class CacheEntry: Sendable {
         var hits = 0
         var frequency: UInt8 = 0
         var isVerifying = false
+        /// A copy to another tier is being made, under `io` and perhaps for long.
+        var isMoving = false
 
         var suspectCount: Int { suspects?.count ?? 0 }
         var isInUse: Bool { mapLoans > 0 || wholeLoans > 0 || !fetches.isEmpty }

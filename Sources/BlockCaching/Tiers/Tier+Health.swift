@@ -5,7 +5,9 @@ import SystemPackage
 extension Tier {
     /// Takes the tier out of use after a failed read or write, and has it tried again later. Errors that do not speak
     /// of the disk (EMFILE, ENOMEM) only pause writing, as a full disk does.
-    func noteFailure(_ error: Errno, doing what: String, probeAfter interval: Duration) {
+    func noteFailure(
+        _ error: Errno, doing what: String, probeAfter interval: Duration, onRecovery: @escaping @Sendable () -> Void
+    ) {
         let full = [.noSpace, .fileTooLarge, Errno(rawValue: EDQUOT), .tooManyOpenFiles, .noMemory].contains(error)
         let health: CacheStatistics.Tier.State = full ? .full("\(what): \(error)") : .failed("\(what): \(error)")
         let (denied, isNew) = state.withLock { state in
@@ -18,18 +20,19 @@ extension Tier {
         guard isNew else { return }
         logger.warning(
             "cache tier takes nothing more for now; reads go past it", metadata: ["error": "\(what): \(error)"])
-        scheduleProbe(after: interval)
+        scheduleProbe(after: interval, onRecovery)
     }
 
-    private func scheduleProbe(after interval: Duration) {
+    private func scheduleProbe(after interval: Duration, _ onRecovery: @escaping @Sendable () -> Void) {
         worker.submit(after: interval) { [weak self] in
             guard let self else { return }
             do {
                 try probe()
                 state.withLock { $0.health = .ok }
                 logger.notice("cache tier works again")
+                onRecovery()
             } catch {
-                scheduleProbe(after: interval)
+                scheduleProbe(after: interval, onRecovery)
             }
         }
     }

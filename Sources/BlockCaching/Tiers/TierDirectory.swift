@@ -34,6 +34,7 @@ struct TierDirectory: Sendable {
                     path: path, identity: try identity(in: marker, path: path), isNew: false, lock: lock, root: root)
             }
             let identity = UInt64.random(in: 1...UInt64.max)
+            try checkHolePunching(path)
             try makeDirectories(path + "/objects")
             try writeDurably("larder-cache \(formatVersion)\nid \(String(identity, radix: 16))\n", "larder-cache", in: path)
             return TierDirectory(path: path, identity: identity, isNew: true, lock: lock, root: root)
@@ -83,7 +84,7 @@ struct TierDirectory: Sendable {
 
     /// Whether a directory has no entry but lost+found and a lock file left by a start that failed.
     private static func isEmpty(_ path: String) throws -> Bool {
-        try names(in: path).allSatisfy { ["lost+found", "lock", "objects"].contains($0) }
+        try names(in: path).allSatisfy { ["lost+found", "lock", "objects", ".probe", ".larder-cache.new"].contains($0) }
     }
 
     /// Entries of a directory without "." and "..".
@@ -96,6 +97,18 @@ struct TierDirectory: Sendable {
             if name != ".", name != ".." { found.append(name) }
         }
         return found
+    }
+
+    /// Eviction gives space back by punching holes, which not every file system can (NFS before 4.2, some FUSE).
+    private static func checkHolePunching(_ path: String) throws {
+        let probe = path + "/.probe"
+        let file = try Descriptor.open(probe, O_RDWR | O_CREAT | O_TRUNC)
+        defer { unlink(probe) }
+        try write(String(repeating: "x", count: 8192), to: file)
+        do throws(Errno) { try file.punchHole(at: 0, length: 4096) } catch {
+            throw CacheError.unusable(
+                path: path, reason: "its file system cannot punch holes (\(error)); choose a local disk or tmpfs")
+        }
     }
 
     private static func write(_ text: String, to file: Descriptor) throws(Errno) {
