@@ -18,10 +18,12 @@ struct ByteStringTests {
         #expect(ByteString([0x7F]) < ByteString([0x80]) && ByteString([0xFF]) > "\u{1F600}")
     }
 
-    @Test("names that a directory can have", arguments: [
-        ("a", true), ("...", true), (" ", true), ("\u{e9}", true), ("", false), (".", false), ("..", false),
-        ("a/b", false), ("/", false), ("a\0", false),
-    ])
+    @Test(
+        "names that a directory can have",
+        arguments: [
+            ("a", true), ("...", true), (" ", true), ("\u{e9}", true), ("", false), (".", false), ("..", false),
+            ("a/b", false), ("/", false), ("a\0", false),
+        ])
     func nameable(text: String, isNameable: Bool) { #expect(ByteString(text).isNameable == isNameable) }
 
     @Test("names are bounded in bytes, not in characters")

@@ -89,9 +89,11 @@ struct DescriptorTests {
         #expect(throws: Errno.invalidArgument) { try MappedRegion(file, count: 0, writable: false) }
     }
 
-    @Test("no path leads out of a directory", arguments: [
-        "..", "../x", "a/../../x", "/etc/passwd", "/", "out/passwd", "up/etc/passwd", "magic/etc/passwd",
-    ])
+    @Test(
+        "no path leads out of a directory",
+        arguments: [
+            "..", "../x", "a/../../x", "/etc/passwd", "/", "out/passwd", "up/etc/passwd", "magic/etc/passwd",
+        ])
     func escapes(path: String) throws {
         let tree = try TemporaryTree()
         try tree.write("a/file", [1])

@@ -65,7 +65,9 @@ struct LockTests {
     @Test("a wait that runs out gives nil, whatever its fraction of a second")
     func timeouts() {
         let shot = OneShot<Int>()
-        for timeout in [Duration.zero, .nanoseconds(1), .milliseconds(1), .nanoseconds(999_999_999) / 100, .seconds(-1)] {
+        for timeout in [
+            Duration.zero, .nanoseconds(1), .milliseconds(1), .nanoseconds(999_999_999) / 100, .seconds(-1),
+        ] {
             #expect(shot.wait(timeout: timeout) == nil)
         }
     }

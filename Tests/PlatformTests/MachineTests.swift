@@ -14,7 +14,9 @@ struct MachineTests {
         let status = try #require(Machine.contents(of: "/proc/thread-self/status"))
         let line = try #require(status.split(separator: "\n").first { $0.hasPrefix("CapEff:") })
         let mask = try #require(UInt64(line.split { $0 == " " || $0 == "\t" }[1], radix: 16))
-        for capability in [0, 12, 21] { #expect(Machine.hasCapability(capability) == (mask >> UInt64(capability) & 1 == 1)) }
+        for capability in [0, 12, 21] {
+            #expect(Machine.hasCapability(capability) == (mask >> UInt64(capability) & 1 == 1))
+        }
     }
 
     @Test("the monotonic clock does not go back, and the other one is near time(2)")
@@ -29,6 +31,8 @@ struct MachineTests {
         let now = FileTime.now()
         // time(2) takes the time of the last tick, which may be in the second before.
         #expect(now.seconds >= before && now.seconds <= Int64(time(nil)) + 1 && now.nanoseconds < 1_000_000_000)
-        #expect(FileTime(seconds: 1, nanoseconds: 999) < FileTime(seconds: 2) && FileTime(seconds: -1) < FileTime(seconds: 0))
+        #expect(
+            FileTime(seconds: 1, nanoseconds: 999) < FileTime(seconds: 2)
+                && FileTime(seconds: -1) < FileTime(seconds: 0))
     }
 }

@@ -87,7 +87,9 @@ struct PacketSocketTests {
 
     @Test("a path that is too long or has no listener is an error")
     func badPaths() throws {
-        #expect(throws: Errno(rawValue: ENAMETOOLONG)) { try PacketListener(path: "/tmp/" + String(repeating: "x", count: 108)) }
+        #expect(throws: Errno(rawValue: ENAMETOOLONG)) {
+            try PacketListener(path: "/tmp/" + String(repeating: "x", count: 108))
+        }
         #expect(throws: Errno(rawValue: ENOENT)) { try PacketSocket.connect(to: "/tmp/larder-no-such-socket") }
     }
 

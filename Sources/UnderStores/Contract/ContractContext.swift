@@ -55,7 +55,9 @@ final class ContractContext: Sendable {
                 case .symbolicLink: found.links.append(sample)
                 case .file where found.files.count < Self.mostFiles:
                     // Of a partial listing only the lookup tells a link from a file.
-                    if sample.attributes.isPartial, let whole = try await store.lookup(path), whole.kind == .symbolicLink {
+                    if sample.attributes.isPartial, let whole = try await store.lookup(path),
+                        whole.kind == .symbolicLink
+                    {
                         found.links.append(Sample(path: path, attributes: whole))
                     } else {
                         found.files.append(sample)

@@ -7,7 +7,8 @@ extension StoreContract {
             try expect(try await context.store.lookup("new") == nil, "\"new\" is there already")
             try await fixture.put("new/one/object", [1, 2, 3])
             for directory: ByteString in ["new", "new/one"] {
-                try expect(try await context.store.lookup(directory)?.kind == .directory, "\"\(directory)\" is not found")
+                try expect(
+                    try await context.store.lookup(directory)?.kind == .directory, "\"\(directory)\" is not found")
             }
             let found = try await context.store.lookup("new/one/object")
             try expect(found?.kind == .file && found?.size == 3, "the object is not found")

@@ -6,7 +6,9 @@ extension StoreContract {
             let fixture = try context.needFlatKeys()
             var refused = 0
             try await fixture.put("odd/plain", [1])
-            for key: ByteString in ["odd//empty", "odd/./dot", "odd/../dots", ByteString("odd/" + String(repeating: "n", count: 256))] {
+            for key: ByteString in [
+                "odd//empty", "odd/./dot", "odd/../dots", ByteString("odd/" + String(repeating: "n", count: 256)),
+            ] {
                 do { try await fixture.put(key, [1]) } catch is ContractNotApplicable { refused += 1 }
             }
             let listing = try await context.names(of: "odd")

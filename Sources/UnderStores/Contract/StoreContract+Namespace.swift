@@ -3,7 +3,9 @@ import Platform
 extension StoreContract {
     static let namespaceChecks: [ContractCheck] = [
         ContractCheck("the root is a directory") { context in
-            guard let root = try await context.store.lookup("") else { throw ContractFailure(description: "it is absent") }
+            guard let root = try await context.store.lookup("") else {
+                throw ContractFailure(description: "it is absent")
+            }
             try expect(root.kind == .directory, "it is a \(root.kind)")
             try expect(root.version == nil, "it has a version")
             return ""
@@ -109,7 +111,8 @@ extension StoreContract {
             }
             let strange = listed.map(\.name).filter { !kept.contains($0) }
             try expect(strange.isEmpty, "names are listed that are not there: \(strange)")
-            return kept.count == names.count ? "" : "the store refuses \(names.count - kept.count) of \(names.count) names"
+            return kept.count == names.count
+                ? "" : "the store refuses \(names.count - kept.count) of \(names.count) names"
         },
         ContractCheck("a long listing comes whole") { context in
             let fixture = try context.needFixture()

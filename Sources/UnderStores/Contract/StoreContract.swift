@@ -3,7 +3,8 @@ import Platform
 /// The contract of `UnderStore`, written down as checks that run against any store.
 ///
 /// With a fixture, a writer to the same store, every check runs on objects made for it. Without one, as in
-/// `larder store test URL`, nothing is written: what the store holds is sampled, and checks that need changes do not apply.
+/// `larder store test URL`, nothing is written: what the store holds is sampled, and checks that need changes do not
+/// apply.
 package struct StoreContract: Sendable {
     /// The names of all checks, in the order in which they run.
     package static var checks: [String] { all.map(\.name) }

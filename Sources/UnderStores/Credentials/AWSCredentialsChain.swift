@@ -62,7 +62,8 @@ struct AWSCredentialsSearch: Sendable {
         }
         throw StoreError(
             .accessDenied,
-            "no AWS credentials found in: \(reasons.joined(separator: "; ")); configure one of them, or use --anonymous")
+            "no AWS credentials found in: \(reasons.joined(separator: "; ")); configure one of them, or use --anonymous"
+        )
     }
 
     private func sources() async throws(StoreError) -> [any AWSCredentialsSource] {

@@ -19,7 +19,7 @@ struct CredentialProcess: Sendable {
     func run() async throws(StoreError) -> AWSCredentials {
         let output = try await surroundings.pool.run { () throws(StoreError) in try blockingRun() }
         let document = try CredentialsDocument(output, from: subject)
-        guard document.Version == 1 else {
+        guard document.version == 1 else {
             throw StoreError(.protocolViolation, "\(subject) did not answer with \"Version\": 1")
         }
         let credentials = try document.credentials(from: subject)
@@ -34,8 +34,10 @@ struct CredentialProcess: Sendable {
         let (pid, output) = try start()
         var isReaped = false
         defer {
-            kill(-pid, SIGKILL)  // whatever it has left behind in its group
-            if !isReaped { _ = waitpid(pid, nil, 0) }
+            if !isReaped {
+                kill(-pid, SIGKILL)  // its whole group: a child of it may hold the output open
+                _ = waitpid(pid, nil, 0)
+            }
         }
         var bytes: [UInt8] = []
         var piece = [UInt8](repeating: 0, count: 4096)

@@ -33,8 +33,8 @@ package struct INIDocument: Hashable, Sendable {
 
     package subscript(section name: String) -> Section? { sections.first { $0.name == name } }
 
-    /// - Parameter openingSection: the name of the section that properties before any header belong to; nil makes them an
-    ///   error. No value is ever part of an error: it could be a secret.
+    /// - Parameter openingSection: the name of the section that properties before any header belong to; nil makes them
+    ///   an error. No value is ever part of an error: it could be a secret.
     package init(_ bytes: some Sequence<UInt8>, openingSection: String? = nil) throws(Malformed) {
         var section = openingSection.map { index(of: $0) }
         var property: String?

@@ -1,6 +1,7 @@
 /// The role of the EC2 instance, by IMDSv2: a session token first, then the role's name, then its credentials.
 ///
-/// Source: Amazon EC2 User Guide, "Use the Instance Metadata Service to access instance metadata". IMDSv1 is never used.
+/// Source: Amazon EC2 User Guide, "Use the Instance Metadata Service to access instance metadata". IMDSv1 is never
+/// used.
 struct InstanceMetadataCredentials: AWSCredentialsSource {
     let surroundings: AWSSurroundings
     let transport: any HTTPTransport
@@ -15,7 +16,8 @@ struct InstanceMetadataCredentials: AWSCredentialsSource {
         let service = CredentialsRequest(transport: transport, service: "the instance metadata service", attempts: 2)
         let answer: HTTPResponse
         do throws(StoreError) {
-            answer = try await service.send(request(.put, "/latest/api/token", ("X-aws-ec2-metadata-token-ttl-seconds", "21600")))
+            answer = try await service.send(
+                request(.put, "/latest/api/token", ("X-aws-ec2-metadata-token-ttl-seconds", "21600")))
         } catch {
             if error.kind == .cancelled { throw error }
             return .absent("nobody answers at \(endpoint)")

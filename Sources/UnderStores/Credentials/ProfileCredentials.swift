@@ -1,7 +1,7 @@
 import Platform
 
-/// The profile of `~/.aws/config` and `~/.aws/credentials`: keys of its own, a program that gives them, or a role taken on
-/// with the credentials of another profile or place.
+/// The profile of `~/.aws/config` and `~/.aws/credentials`: keys of its own, a program that gives them, or a role taken
+/// on with the credentials of another profile or place.
 ///
 /// Source: AWS SDKs and Tools Reference Guide, "Assume role credential provider" and "Process credential provider".
 struct ProfileCredentials: AWSCredentialsSource {
@@ -25,7 +25,8 @@ struct ProfileCredentials: AWSCredentialsSource {
         if profile.properties.keys.contains(where: { $0.hasPrefix("sso_") }) {
             throw StoreError(
                 .accessDenied,
-                "\(name) uses SSO; set credential_process = aws configure export-credentials --profile \(settings.profile)")
+                "\(name) uses SSO; set credential_process = aws configure export-credentials --profile \(settings.profile)"
+            )
         }
         if settings.isProfileNamed { throw StoreError(.accessDenied, "\(name) has no credentials") }
         return .absent("it has no credentials")
@@ -45,7 +46,8 @@ struct ProfileCredentials: AWSCredentialsSource {
         }
         if let id = profile["aws_access_key_id"] {
             guard let secret = profile["aws_secret_access_key"] else {
-                throw StoreError(.accessDenied, "profile \"\(name)\" has aws_access_key_id but no aws_secret_access_key")
+                throw StoreError(
+                    .accessDenied, "profile \"\(name)\" has aws_access_key_id but no aws_secret_access_key")
             }
             return AWSCredentials(
                 accessKeyID: id, secretAccessKey: secret, sessionToken: profile["aws_session_token"],
@@ -62,7 +64,8 @@ struct ProfileCredentials: AWSCredentialsSource {
         _ arn: String, _ profile: INIDocument.Section, _ name: String, _ visited: [String]
     ) async throws(StoreError) -> AWSCredentials {
         if profile["mfa_serial"] != nil {
-            throw StoreError(.unsupported, "profile \"\(name)\" asks for an MFA code, which Larder cannot ask anyone for")
+            throw StoreError(
+                .unsupported, "profile \"\(name)\" asks for an MFA code, which Larder cannot ask anyone for")
         }
         var role = AssumedRole(arn: arn, sessionName: profile["role_session_name"], externalID: profile["external_id"])
         if let text = profile["duration_seconds"] {
@@ -75,7 +78,8 @@ struct ProfileCredentials: AWSCredentialsSource {
         switch (profile["source_profile"], profile["credential_source"]) {
         case (let source?, nil):
             guard let section = profiles[source] else {
-                throw StoreError(.accessDenied, "profile \"\(name)\": source_profile \"\(source)\" is not in \(profiles.files)")
+                throw StoreError(
+                    .accessDenied, "profile \"\(name)\": source_profile \"\(source)\" is not in \(profiles.files)")
             }
             guard let base = try await credentials(of: section, named: source, visited: visited) else {
                 throw StoreError(.accessDenied, "profile \"\(name)\": source_profile \"\(source)\" has no credentials")
@@ -86,7 +90,8 @@ struct ProfileCredentials: AWSCredentialsSource {
         default:
             throw StoreError(
                 .invalid,
-                "profile \"\(name)\" has a role_arn; it needs one of source_profile, credential_source, web_identity_token_file")
+                "profile \"\(name)\" has a role_arn; it needs one of source_profile, credential_source, web_identity_token_file"
+            )
         }
     }
 

@@ -10,8 +10,8 @@ final class RefreshedCredentials: Sendable {
         /// When to renew `current`; nil for never.
         var renewal: FileTime?
         var isRejected = false
-        /// The last load failed; until this time it is not tried again.
-        var failure: (error: StoreError, until: FileTime)?
+        /// The last load failed, and when.
+        var failure: (error: StoreError, at: FileTime)?
         var isLoading = false
         var nextToken = 0
         var waiting: [Int: CheckedContinuation<Outcome, Never>] = [:]
@@ -43,12 +43,11 @@ final class RefreshedCredentials: Sendable {
         let (step, startsLoading) = state.withLock { state -> (Step, Bool) in
             if let current = state.current, Self.isGood(state, at: now) {
                 let isDue = state.renewal.map { $0 <= now } ?? false
-                let mayTry = state.failure.map { $0.until <= now } ?? true
-                let starts = isDue && mayTry && !state.isLoading
+                let starts = isDue && !state.isLoading && !Self.failedWithin(Self.pauseAfterFailedRenewal, state, now)
                 if starts { state.isLoading = true }
                 return (.answer(.success(current)), starts)
             }
-            if let failure = state.failure, now < failure.until, !state.isLoading {
+            if let failure = state.failure, !state.isLoading, Self.failedWithin(Self.pauseAfterFailedLoad, state, now) {
                 return (.answer(.failure(failure.error)), false)
             }
             let starts = !state.isLoading
@@ -77,6 +76,12 @@ final class RefreshedCredentials: Sendable {
     private static func isGood(_ state: State, at now: FileTime) -> Bool {
         guard let current = state.current, !state.isRejected else { return false }
         return current.expiry.map { now < $0 } ?? true
+    }
+
+    private static func failedWithin(_ seconds: Int64, _ state: State, _ now: FileTime) -> Bool {
+        guard let failure = state.failure else { return false }
+        // A clock that was set back must not make the pause longer.
+        return failure.at <= now && now.seconds - failure.at.seconds < seconds
     }
 
     private func waitForLoad() async -> Outcome {
@@ -116,8 +121,7 @@ final class RefreshedCredentials: Sendable {
                 state.failure = nil
                 state.renewal = credentials.expiry.map { Self.renewal(of: $0, now: now, jitter: jitter) }
             case .failure(let error):
-                let pause = Self.isGood(state, at: now) ? Self.pauseAfterFailedRenewal : Self.pauseAfterFailedLoad
-                state.failure = (error, FileTime(seconds: now.seconds + pause, nanoseconds: now.nanoseconds))
+                state.failure = (error, now)
             }
             defer { state.waiting.removeAll() }
             return Array(state.waiting.values)

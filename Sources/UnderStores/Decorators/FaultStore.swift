@@ -1,7 +1,7 @@
 import Platform
 
-/// Lets calls to a store fail by plan, for tests of what stands above it. Deterministic: a fault strikes by the number of
-/// the call, not by chance or time. Also counts the calls. Any thread.
+/// Lets calls to a store fail by plan, for tests of what stands above it. Deterministic: a fault strikes by the number
+/// of the call, not by chance or time. Also counts the calls. Any thread.
 package final class FaultStore: UnderStore {
     package enum Fault: Sendable {
         /// The call fails before the store is asked.
@@ -12,7 +12,8 @@ package final class FaultStore: UnderStore {
         case perform(@Sendable () -> Void)
         /// A read hands over this many bytes of the store's, then fails.
         case truncate(after: UInt64, then: StoreError)
-        /// As `truncate`, but waiting at the gate after the bytes and then going on; for readers that use what has come.
+        /// As `truncate`, but waiting at the gate after the bytes and then going on; for readers that use what has
+        /// come.
         case pause(after: UInt64, FaultGate)
     }
 

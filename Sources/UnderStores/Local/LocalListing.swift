@@ -4,8 +4,8 @@ import SystemPackage
 
 /// A listing of a local directory: getdents64(2) in the directory's own order, with a statx(2) of each entry.
 ///
-/// An entry that vanishes between the two is left out. When the directory changes meanwhile, entries that were there all
-/// the time are shown once; those that came or went may or may not be shown (readdir(3)).
+/// An entry that vanishes between the two is left out. When the directory changes meanwhile, entries that were there
+/// all the time are shown once; those that came or went may or may not be shown (readdir(3)).
 final class LocalListing: DirectoryListing {
     private static let pageSize = 1000
 
@@ -61,7 +61,9 @@ final class LocalListing: DirectoryListing {
         }
     }
 
-    private func endsInLink() -> Bool { (try? store.open(path, Descriptor.pathOnly | O_NOFOLLOW).status().isSymbolicLink) == true }
+    private func endsInLink() -> Bool {
+        (try? store.open(path, Descriptor.pathOnly | O_NOFOLLOW).status().isSymbolicLink) == true
+    }
 
     private func nextName(of reader: DirectoryReader) throws(StoreError) -> ByteString? {
         do throws(Errno) { return try reader.next() } catch { throw store.failure("list", path, error) }

@@ -33,7 +33,8 @@ extension LocalStore {
                 }
                 try requireVersion(version, after, path)
                 guard count == wanted else {
-                    throw StoreError(.protocolViolation, "\(shown(path)) ended at byte \(offset + UInt64(count)) of a read")
+                    throw StoreError(
+                        .protocolViolation, "\(shown(path)) ended at byte \(offset + UInt64(count)) of a read")
                 }
                 do { try sink.receive(UnsafeRawBufferPointer(piece), at: offset) } catch {
                     throw StoreError(.sink, "the reader of \(shown(path)) failed: \(error)")

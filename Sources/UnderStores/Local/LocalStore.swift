@@ -115,8 +115,9 @@ extension LocalStore {
 
     /// What the kernel would read as another name (an empty part, `.`, `..`, a NUL) names nothing in a store.
     func isCanonical(_ path: ByteString) -> Bool {
-        path.isEmpty || path.bytes.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
-            .allSatisfy { ByteString($0).isNameable }
+        path.isEmpty
+            || path.bytes.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
+                .allSatisfy { ByteString($0).isNameable }
     }
 
     /// The path as people know it, for messages.

@@ -1,7 +1,7 @@
 import Platform
 
-/// A flat store in memory, for tests and reference models: keys and bytes as S3 has them, with directories inferred from
-/// the keys. Deterministic: versions and times count the changes made.
+/// A flat store in memory, for tests and reference models: keys and bytes as S3 has them, with directories inferred
+/// from the keys. Deterministic: versions and times count the changes made.
 ///
 /// A key that ends in a slash is a directory marker. Any thread.
 package final class MemoryStore: UnderStore {

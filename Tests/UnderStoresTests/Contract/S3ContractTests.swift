@@ -35,7 +35,8 @@ struct S3ContractTests {
     func rclone() async throws {
         let server = try await RcloneS3Server.start()
         let bucket = try await server.makeBucket()
-        // It takes texts that Unicode calls equal for one name, shows a control character as its picture, keeps no markers.
+        // It takes texts that Unicode calls equal for one name, shows a control character as its picture, keeps no
+        // markers.
         let misplaced: Set<ByteString> = [ByteString("names/cafe\u{301}"), "names/tab\tname", "marked/"]
         let fixture = S3Fixture(bucket, misplaced: misplaced, manyObjects: 100)
         let results = await StoreContract(try server.store(bucket.bucket), fixture: fixture).run()

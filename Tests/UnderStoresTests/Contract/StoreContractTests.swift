@@ -9,7 +9,12 @@ struct StoreContractTests {
     func memory(pageSize: Int, pieceSize: Int) async throws {
         let store = MemoryStore(pageSize: pageSize, pieceSize: pieceSize)
         let results = await StoreContract(store, fixture: MemoryFixture(store: store)).run()
-        expectAllPassed(results, except: ["a symbolic link is shown with its target", "a source descriptor gives the object's bytes, and only of the expected version", "the space adds up"])
+        expectAllPassed(
+            results,
+            except: [
+                "a symbolic link is shown with its target",
+                "a source descriptor gives the object's bytes, and only of the expected version", "the space adds up",
+            ])
     }
 
     @Test("holds for a local directory")

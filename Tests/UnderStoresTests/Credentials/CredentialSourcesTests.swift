@@ -17,7 +17,8 @@ struct CredentialSourcesTests {
         let found = try await world.chain().credentials()
         #expect(found?.accessKeyID == "E" && found?.secretAccessKey == "e" && found?.sessionToken == "t")
         #expect(found?.source == "environment")
-        #expect(try await world.chain(profile: "default").credentials()?.accessKeyID == "P", "a named profile counts first")
+        #expect(
+            try await world.chain(profile: "default").credentials()?.accessKeyID == "P", "a named profile counts first")
     }
 
     @Test("half a key in the environment is an error, not a reason to look on")
@@ -28,10 +29,12 @@ struct CredentialSourcesTests {
         #expect(error?.kind == .accessDenied && error?.message.contains("AWS_SECRET_ACCESS_KEY is not") == true)
     }
 
-    @Test("in a named file, in its three forms", arguments: [
-        "aws_access_key_id = K\naws_secret_access_key = S\n", "access_key_id=K\nsecret_access_key=S\n",
-        "[default]\naws_access_key_id = K\naws_secret_access_key = S\n",
-    ])
+    @Test(
+        "in a named file, in its three forms",
+        arguments: [
+            "aws_access_key_id = K\naws_secret_access_key = S\n", "access_key_id=K\nsecret_access_key=S\n",
+            "[default]\naws_access_key_id = K\naws_secret_access_key = S\n",
+        ])
     func namedFile(text: String) async throws {
         let world = try AWSWorld(["AWS_ACCESS_KEY_ID": "E", "AWS_SECRET_ACCESS_KEY": "e"])
         try world.scratch.write("keys", Array(text.utf8))
@@ -44,7 +47,9 @@ struct CredentialSourcesTests {
         let world = try AWSWorld()
         try world.scratch.write("keys", Array("aws_access_key_id = K\n".utf8))
         for (name, part) in [("none", "does not exist"), ("keys", "lacks")] {
-            let error = await storeError { _ = try await world.chain(file: world.scratch.path + "/" + name).credentials() }
+            let error = await storeError {
+                _ = try await world.chain(file: world.scratch.path + "/" + name).credentials()
+            }
             #expect(error?.message.contains(part) == true, "\(name)")
         }
     }
@@ -52,7 +57,8 @@ struct CredentialSourcesTests {
     @Test("in profiles of both files; the credentials file counts first")
     func profiles() async throws {
         let world = try AWSWorld(
-            config: "[default]\naws_access_key_id=C\naws_secret_access_key=c\n[profile lake]\naws_access_key_id=L\naws_secret_access_key=l\n",
+            config:
+                "[default]\naws_access_key_id=C\naws_secret_access_key=c\n[profile lake]\naws_access_key_id=L\naws_secret_access_key=l\n",
             credentials: "[default]\naws_access_key_id=D\naws_secret_access_key=d\naws_session_token=s\n")
         #expect(try await world.chain().credentials()?.accessKeyID == "D")
         #expect(try await world.chain().credentials()?.sessionToken == "s")
@@ -141,13 +147,16 @@ struct CredentialSourcesTests {
         #expect(transport.requests.first?.header("Authorization") == "pod-token")
     }
 
-    @Test("a container's token goes to no other host in the clear", arguments: [
-        ("https://agent.example.com/x", true), ("http://localhost:8080/x", true), ("http://127.0.0.7/x", true),
-        ("http://[::1]:99/x", true), ("http://[fd00:ec2::23]/v1", true), ("http://169.254.170.23/v1", true),
-        ("http://169.254.170.2/", true), ("http://example.com/", false), ("http://127.0.0.1.example.com/", false),
-        ("http://127.0.0.1@example.com/", false), ("http://example.com\\@127.0.0.1/", false), ("ftp://127.0.0.1/", false),
-        ("http://[::2]/", false), ("https://", false), ("http://169.254.169.254/", false),
-    ])
+    @Test(
+        "a container's token goes to no other host in the clear",
+        arguments: [
+            ("https://agent.example.com/x", true), ("http://localhost:8080/x", true), ("http://127.0.0.7/x", true),
+            ("http://[::1]:99/x", true), ("http://[fd00:ec2::23]/v1", true), ("http://169.254.170.23/v1", true),
+            ("http://169.254.170.2/", true), ("http://example.com/", false), ("http://127.0.0.1.example.com/", false),
+            ("http://127.0.0.1@example.com/", false), ("http://example.com\\@127.0.0.1/", false),
+            ("ftp://127.0.0.1/", false),
+            ("http://[::2]/", false), ("https://", false), ("http://169.254.169.254/", false),
+        ])
     func containerHosts(url: String, isAllowed: Bool) async throws {
         #expect(ContainerCredentials.mayReceiveToken(url) == isAllowed)
         guard !isAllowed else { return }
@@ -163,8 +172,10 @@ struct CredentialSourcesTests {
         let transport = ScriptedTransport { request in
             switch (request.method, request.url) {
             case (.put, "http://169.254.169.254/latest/api/token"): return .text("session")
-            case (.get, "http://169.254.169.254/latest/meta-data/iam/security-credentials/"): return .text("lake-role\n")
-            case (.get, "http://169.254.169.254/latest/meta-data/iam/security-credentials/lake-role"): return .text(Self.json)
+            case (.get, "http://169.254.169.254/latest/meta-data/iam/security-credentials/"):
+                return .text("lake-role\n")
+            case (.get, "http://169.254.169.254/latest/meta-data/iam/security-credentials/lake-role"):
+                return .text(Self.json)
             default: return .text("", status: 400)
             }
         }
@@ -201,10 +212,12 @@ struct CredentialSourcesTests {
                 + "configure one of them, or use --anonymous")
     }
 
-    @Test("an answer that is no credentials is refused without repeating it", arguments: [
-        "<html>SECRET</html>", "{\"AccessKeyId\":\"SECRET\"}", "[]", "",
-        "{\"AccessKeyId\":\"a\",\"SecretAccessKey\":\"SECRET\",\"Expiration\":\"soon\"}",
-    ])
+    @Test(
+        "an answer that is no credentials is refused without repeating it",
+        arguments: [
+            "<html>SECRET</html>", "{\"AccessKeyId\":\"SECRET\"}", "[]", "",
+            "{\"AccessKeyId\":\"a\",\"SecretAccessKey\":\"SECRET\",\"Expiration\":\"soon\"}",
+        ])
     func malformedAnswer(body: String) async throws {
         let world = try AWSWorld(["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/x"])
         let chain = world.chain(ScriptedTransport { _ in .text(body) })
@@ -214,11 +227,15 @@ struct CredentialSourcesTests {
 
     @Test("no description of credentials shows a secret")
     func redaction() async throws {
-        let world = try AWSWorld(["AWS_ACCESS_KEY_ID": "E", "AWS_SECRET_ACCESS_KEY": "HUSH", "AWS_SESSION_TOKEN": "HUSH2"])
+        let world = try AWSWorld([
+            "AWS_ACCESS_KEY_ID": "E", "AWS_SECRET_ACCESS_KEY": "HUSH", "AWS_SESSION_TOKEN": "HUSH2",
+        ])
         let found = try #require(try await world.chain().credentials())
         var dumped = ""
         dump(found, to: &dumped)
-        for text in ["\(found)", String(describing: found), String(reflecting: found), dumped, "\(Optional(found) as Any)"] {
+        for text in [
+            "\(found)", String(describing: found), String(reflecting: found), dumped, "\(Optional(found) as Any)",
+        ] {
             #expect(!text.contains("HUSH"))
         }
     }

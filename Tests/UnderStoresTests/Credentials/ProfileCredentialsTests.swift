@@ -83,25 +83,28 @@ struct ProfileCredentialsTests {
                 """, ["AWS_ACCESS_KEY_ID": "E", "AWS_SECRET_ACCESS_KEY": "e"])
         try world.scratch.write("token", Array("T".utf8))
         let transport = ScriptedTransport { request in
-            assumed(request.bodyText.contains("WebIdentityToken=T") ? "AssumeRoleWithWebIdentity" : "AssumeRole", id: "R")
+            assumed(
+                request.bodyText.contains("WebIdentityToken=T") ? "AssumeRoleWithWebIdentity" : "AssumeRole", id: "R")
         }
         _ = try await world.chain(profile: "env", transport).credentials()
         _ = try await world.chain(profile: "web", transport).credentials()
         #expect(transport.requests.map { $0.header("Authorization")?.contains("Credential=E/") } == [true, nil])
     }
 
-    @Test("what cannot work says so", arguments: [
-        ("role_arn=x", "needs one of source_profile, credential_source, web_identity_token_file"),
-        ("role_arn=x\nsource_profile=a\ncredential_source=Environment", "needs one of"),
-        ("role_arn=x\nsource_profile=none", "source_profile \"none\" is not in"),
-        ("role_arn=x\nsource_profile=p\nmfa_serial=1\n", "MFA"),
-        ("role_arn=x\ncredential_source=Moon", "credential_source must be"),
-        ("role_arn=x\ncredential_source=Environment", "AWS_ACCESS_KEY_ID is not set"),
-        ("role_arn=x\nsource_profile=p\nduration_seconds=5", "from 900 to 43200"),
-        ("aws_access_key_id=x", "no aws_secret_access_key"),
-        ("sso_session=x", "aws configure export-credentials --profile p"),
-        ("region=x", "has no credentials"),
-    ])
+    @Test(
+        "what cannot work says so",
+        arguments: [
+            ("role_arn=x", "needs one of source_profile, credential_source, web_identity_token_file"),
+            ("role_arn=x\nsource_profile=a\ncredential_source=Environment", "needs one of"),
+            ("role_arn=x\nsource_profile=none", "source_profile \"none\" is not in"),
+            ("role_arn=x\nsource_profile=p\nmfa_serial=1\n", "MFA"),
+            ("role_arn=x\ncredential_source=Moon", "credential_source must be"),
+            ("role_arn=x\ncredential_source=Environment", "AWS_ACCESS_KEY_ID is not set"),
+            ("role_arn=x\nsource_profile=p\nduration_seconds=5", "from 900 to 43200"),
+            ("aws_access_key_id=x", "no aws_secret_access_key"),
+            ("sso_session=x", "aws configure export-credentials --profile p"),
+            ("region=x", "has no credentials"),
+        ])
     func impossible(settings: String, part: String) async throws {
         let world = try AWSWorld(config: "[profile p]\n\(settings)\n")
         let error = await storeError { _ = try await world.chain(profile: "p").credentials() }
@@ -124,19 +127,24 @@ struct ProfileCredentialsTests {
         #expect(found?.expiry == FileTime(seconds: StoppedClock.start + 1800))
     }
 
-    @Test("a credential process that fails is an error without its output", arguments: [
-        ("echo SECRET; exit 3", StoreError.Kind.accessDenied, "exit code 3"),
-        ("kill -9 $$", .accessDenied, "was killed"),
-        ("echo SECRET", .protocolViolation, "JSON"),
-        ("echo '{\"Version\":2,\"AccessKeyId\":\"a\",\"SecretAccessKey\":\"SECRET\"}'", .protocolViolation, "Version"),
-        ("echo '{\"Version\":1,\"AccessKeyId\":\"a\"}'", .protocolViolation, "SecretAccessKey"),
-        ("/no/such/program", .accessDenied, "exit code 127"),
-        (
-            "echo '{\"Version\":1,\"AccessKeyId\":\"a\",\"SecretAccessKey\":\"SECRET\",\"Expiration\":\"2020-01-01T00:00:00Z\"}'",
-            .accessDenied, "expired"
-        ),
-        ("head -c 300000 /dev/zero", .protocolViolation, "more than"),
-    ])
+    @Test(
+        "a credential process that fails is an error without its output",
+        arguments: [
+            ("echo SECRET; exit 3", StoreError.Kind.accessDenied, "exit code 3"),
+            ("kill -9 $$", .accessDenied, "was killed"),
+            ("echo SECRET", .protocolViolation, "JSON"),
+            (
+                "echo '{\"Version\":2,\"AccessKeyId\":\"a\",\"SecretAccessKey\":\"SECRET\"}'", .protocolViolation,
+                "Version"
+            ),
+            ("echo '{\"Version\":1,\"AccessKeyId\":\"a\"}'", .protocolViolation, "SecretAccessKey"),
+            ("/no/such/program", .accessDenied, "exit code 127"),
+            (
+                "echo '{\"Version\":1,\"AccessKeyId\":\"a\",\"SecretAccessKey\":\"SECRET\",\"Expiration\":\"2020-01-01T00:00:00Z\"}'",
+                .accessDenied, "expired"
+            ),
+            ("head -c 300000 /dev/zero", .protocolViolation, "more than"),
+        ])
     func failingProcess(command: String, kind: StoreError.Kind, part: String) async throws {
         let world = try AWSWorld(config: "[default]\ncredential_process = \(command)\n")
         let error = await storeError { _ = try await world.chain().credentials() }
@@ -144,7 +152,9 @@ struct ProfileCredentialsTests {
         #expect(error?.message.contains("SECRET") == false)
     }
 
-    @Test("a credential process that hangs is killed with its children", arguments: ["sleep 1000", "sleep 1000 >&- & sleep 1000", "exec >&-; sleep 1000"])
+    @Test(
+        "a credential process that hangs is killed with its children",
+        arguments: ["sleep 1000", "sleep 1000 >&- & sleep 1000", "exec >&-; sleep 1000"])
     func hangingProcess(command: String) async throws {
         var world = try AWSWorld(config: "[default]\ncredential_process = echo $$ > ~/pid && \(command)\n")
         world.processTimeout = .milliseconds(300)
@@ -177,7 +187,8 @@ struct ProfileCredentialsTests {
         #expect(settings.s3Endpoint == "http://s3" && settings.stsEndpoint == "http://all")
         #expect(settings.caBundle == world.scratch.path + "/ca.pem")
         world.environment.merge([
-            "AWS_PROFILE": "lake", "AWS_DEFAULT_REGION": "second", "AWS_ENDPOINT_URL": "http://env", "AWS_CA_BUNDLE": "/c",
+            "AWS_PROFILE": "lake", "AWS_DEFAULT_REGION": "second", "AWS_ENDPOINT_URL": "http://env",
+            "AWS_CA_BUNDLE": "/c",
         ]) { $1 }
         settings = try await AWSSettings.resolve(in: world.surroundings)
         #expect(settings.region == "second" && settings.s3Endpoint == "http://env" && settings.caBundle == "/c")

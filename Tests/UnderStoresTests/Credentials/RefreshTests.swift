@@ -117,6 +117,20 @@ struct RefreshTests {
         #expect(try await chain.credentials()?.accessKeyID == "K5")
     }
 
+    @Test("a failed renewal does not keep callers from a new load once the old ones have expired")
+    func failureBeforeExpiry() async throws {
+        let endpoint = try Endpoint()
+        let chain = endpoint.chain()
+        _ = try await chain.credentials()
+        endpoint.state.withLock { $0.isDown = true }
+        endpoint.world.clock.advance(by: 3600 - 5)
+        #expect(try await chain.credentials()?.accessKeyID == "K1")
+        await chain.settle()
+        endpoint.state.withLock { $0.isDown = false }
+        endpoint.world.clock.advance(by: 5)
+        #expect(try await chain.credentials()?.accessKeyID == "K3")
+    }
+
     @Test("short-lived ones are renewed in the second half of their life, not at every call")
     func shortLife() async throws {
         let endpoint = try Endpoint(lifetime: 200)
@@ -150,7 +164,8 @@ struct RefreshTests {
         let world = try AWSWorld(credentials: "[default]\naws_access_key_id=A\naws_secret_access_key=a\n")
         let chain = world.chain()
         let first = try #require(try await chain.credentials())
-        try world.scratch.write(".aws/credentials", Array("[default]\naws_access_key_id=B\naws_secret_access_key=b\n".utf8))
+        try world.scratch.write(
+            ".aws/credentials", Array("[default]\naws_access_key_id=B\naws_secret_access_key=b\n".utf8))
         world.clock.advance(by: 1_000_000)
         #expect(try await chain.credentials() == first)
         await chain.invalidate(first)

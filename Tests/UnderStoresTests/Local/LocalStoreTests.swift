@@ -59,7 +59,9 @@ struct LocalStoreTests {
         }
     }
 
-    @Test("dots, empty parts and NULs name nothing", arguments: ["..", ".", "../x", "a/../a", "a//a", "/a", "a/", "a\0b", "/etc/passwd"])
+    @Test(
+        "dots, empty parts and NULs name nothing",
+        arguments: ["..", ".", "../x", "a/../a", "a//a", "/a", "a/", "a\0b", "/etc/passwd"])
     func impossiblePaths(path: String) async throws {
         try scratch.write("a", [1])
         #expect(try await store.lookup(ByteString(path)) == nil)

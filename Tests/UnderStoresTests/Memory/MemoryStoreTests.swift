@@ -8,7 +8,9 @@ struct MemoryStoreTests {
     @Test("pages of any size show the same names, once each", arguments: [1, 2, 3, 7, 1000])
     func pages(size: Int) async throws {
         let store = MemoryStore(pageSize: size)
-        for key: ByteString in ["a", "a-b", "a/b", "a/c", "a0", "b", "c/d/e", "c//f", "c/", "./x", "z"] { store.put(key, []) }
+        for key: ByteString in ["a", "a-b", "a/b", "a/c", "a0", "b", "c/d/e", "c//f", "c/", "./x", "z"] {
+            store.put(key, [])
+        }
         let listing = store.list("")
         var names: [ByteString] = []
         var (unnameable, shadowed): (Int, [ByteString]) = (0, [])
