@@ -64,7 +64,7 @@ let package = Package(
         .target(
             name: "TestSupport", dependencies: ["UnderStores", "Platform", logging, system], path: "Tests/TestSupport",
             swiftSettings: strict),
-        tests("PlatformTests", ["Platform", "TestSupport"]),
+        tests("PlatformTests", ["Platform", "TestSupport", system]),
         tests("UnderStoresTests", ["UnderStores", "Platform", "TestSupport", crypto, logging]),
         tests("BlockCachingTests", ["BlockCaching", "BlockMaps", "Platform", logging]),
         tests("CoordinationTests", ["Coordination", "Platform", logging, system]),
