@@ -12,12 +12,14 @@ struct LarderCommand: ParsableCommand {
             """,
         version: LarderVersion.software,
         groupedSubcommands: [
-            CommandGroup(name: "Mounting", subcommands: []),
+            CommandGroup(
+                name: "Mounting", subcommands: [MountCommand.self, UmountCommand.self, CoordinatorCommand.self]),
             CommandGroup(
                 name: "Looking",
                 subcommands: [StatusCommand.self, StatCommand.self, ListCommand.self, UsageCommand.self]),
             CommandGroup(
                 name: "Cache", subcommands: [LoadCommand.self, FreeCommand.self, SyncCommand.self]),
+            CommandGroup(name: "Finding faults", subcommands: [StoreCommand.self, DoctorCommand.self]),
         ])
 }
 

@@ -21,7 +21,7 @@ import Testing
         var display = LoadProgress(style: .bar(columns: 100))
         _ = display.update(progress(0, of: 1000), at: 0)
         let text = display.update(progress(250, of: 1000), at: 2.5)
-        #expect(text == "\r[=======>                      ]   25%  250 MiB of 1000 MiB, 25 of 100 files, 100 MiB/s, 8 s left\u{1b}[K")
+        #expect(text == "\r[=======>                      ]  25%  250 MiB of 1000 MiB, 25 of 100 files, 100 MiB/s, 8 s left\u{1b}[K")
     }
 
     @Test(arguments: [10, 20, 40, 60, 80, 100, 200])

@@ -145,7 +145,7 @@ import Testing
         #expect(settings.stateDirectory == "/var/lib/larder")
         #expect(settings.blockSize == 131_072)
         #expect(settings.tiers == [
-            .init(kind: .ram, path: "/dev/shm/larder", size: 2 << 30, reserve: 0),
+            .init(kind: .ram, path: "/dev/shm/larder", size: 2 << 30),
             .init(kind: .disk, path: "/var/cache/larder", size: 100 << 30, reserve: 1 << 30),
         ])
         #expect(settings.http?.host == "127.0.0.1")
@@ -158,7 +158,7 @@ import Testing
         #expect(settings.socket == "/run/larder/coordinator.sock")
         #expect(settings.stateDirectory == "/var/lib/larder")
         #expect(settings.blockSize == 131_072)
-        #expect(settings.tiers == [.init(kind: .disk, path: "/c", size: 1 << 30, reserve: 1 << 30)])
+        #expect(settings.tiers == [.init(kind: .disk, path: "/c", size: 1 << 30)])
         #expect(settings.http == nil)
     }
 

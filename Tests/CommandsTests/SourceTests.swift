@@ -58,7 +58,7 @@ import Testing
     @Test(arguments: [
         (StoreSetting.endpoint, "localhost:9000", "is not a URL"), (.endpoint, "ftp://host", "has the scheme ftp"),
         (.endpoint, "http://", "names no host"), (.endpoint, "http://host:99999", "has the port"),
-        (.endpoint, "http://host:", "has the port"), (.endpoint, "http://host?x=1", "query"),
+        (.endpoint, "http://host:", "has the port"), (.endpoint, "http://host?x=1", "query"), (.endpoint, "http://host/s3", "has a path"),
         (.endpoint, "http://a b", "space"), (.endpoint, "http://[::1", "bracket"), (.uid, "root", "numeric"),
         (.uid, "4294967295", "numeric"), (.gid, "-1", "numeric"), (.fileMode, "0999", "octal"), (.dirMode, "17777", "octal"),
         (.pathStyle, "maybe", "auto, on, off"), (.cache, "sometimes", "auto, always, never"),

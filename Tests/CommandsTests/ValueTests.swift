@@ -16,7 +16,7 @@ import Testing
     func whatIsNoSizeIsRefused(text: String) {
         let failure = failure { _ = try ByteSize.parse(text) }
         #expect(failure.code == 64)
-        #expect(failure.message.contains(text))
+        #expect(failure.message.contains("\"\(text)\""))
     }
 
     @Test(arguments: [
@@ -44,7 +44,7 @@ import Testing
     func whatIsNoDurationIsRefused(text: String) {
         let failure = failure { _ = try TimeSpan.parse(text) }
         #expect(failure.code == 64)
-        #expect(failure.message.contains(text))
+        #expect(failure.message.contains("\"\(text)\""))
     }
 
     @Test(arguments: [

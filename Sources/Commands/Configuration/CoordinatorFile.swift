@@ -8,18 +8,15 @@ package struct CoordinatorSettings: Hashable, Sendable {
         package var path: String
         /// Bytes that the cache may fill.
         package var size: UInt64
-        /// Bytes that stay free on the file system.
-        package var reserve: UInt64
+        /// Bytes that stay free on the file system; nil for 1 GiB, or a twentieth of a file system that is small.
+        package var reserve: UInt64?
 
-        package init(kind: Kind, path: String, size: UInt64, reserve: UInt64 = Tier.defaultReserve) {
+        package init(kind: Kind, path: String, size: UInt64, reserve: UInt64? = nil) {
             self.kind = kind
             self.path = path
             self.size = size
             self.reserve = reserve
         }
-
-        /// Enough that other programs on the file system do not meet a full disk because of the cache.
-        package static let defaultReserve: UInt64 = 1 << 30
     }
 
     package var socket: String
@@ -106,7 +103,7 @@ package enum CoordinatorFile {
             }
             kind = known
         }
-        let reserve = try bytes(fields["reserve"]) ?? (kind == .ram ? 0 : CoordinatorSettings.Tier.defaultReserve)
+        let reserve = try bytes(fields["reserve"])
         return (CoordinatorSettings.Tier(kind: kind, path: path, size: size, reserve: reserve), pathField)
     }
 

@@ -1,6 +1,6 @@
 /// Checks of the URLs in a configuration. Their text never goes into an error: it may hold a password.
 enum HTTPAddress {
-    /// `http://host[:port][/path]` or https, without a trailing slash.
+    /// `http://host[:port]` or https, without a trailing slash.
     static func normalize(_ text: String) throws(CommandFailure) -> String {
         let (scheme, rest) = try split(text, schemes: ["http", "https"], example: "https://s3.example.com:9000")
         guard !rest.contains("@") else {
@@ -12,6 +12,9 @@ enum HTTPAddress {
         try checkHost(rest)
         var end = rest[...]
         while end.last == "/" { end.removeLast() }
+        guard !end.contains("/") else {
+            throw CommandFailure(.usage, "has a path: write only scheme, host and port")
+        }
         return "\(scheme)://\(end)"
     }
 

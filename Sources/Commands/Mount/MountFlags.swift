@@ -1,7 +1,7 @@
 import ArgumentParser
 
-/// The flags of `larder mount`; each is also an option after `-o`.
-struct MountFlags: ParsableArguments {
+/// The flags that name a store; for every command that takes a SOURCE.
+struct StoreFlags: ParsableArguments {
     @Option(help: ArgumentHelp("Address of the S3 server; AWS by default.", valueName: "url"))
     var endpoint: String?
     @Option(help: ArgumentHelp("Region of the bucket; found out by default.", valueName: "name"))
@@ -12,6 +12,26 @@ struct MountFlags: ParsableArguments {
     var anonymous = false
     @Option(help: ArgumentHelp("Put the bucket into the path instead of the host name: auto, on, off.", valueName: "mode"))
     var pathStyle: String?
+    @Option(
+        name: .customShort("o", allowingJoined: true),
+        help: ArgumentHelp(
+            "Options as for mount(8): any flag above without its dashes, the keys of a namespace file in lower case "
+                + "with dashes (uid=1000, cache=always, credentials-file=…), nonempty.", valueName: "k=v,…"))
+    var options: [String] = []
+
+    /// `-o` first, then the flags, which win.
+    func list() -> [(key: String, value: String?)] {
+        var result = options.flatMap { OptionList.parse($0) }
+        let valued = [("endpoint", endpoint), ("region", region), ("profile", profile), ("path-style", pathStyle)]
+        for (key, value) in valued where value != nil { result.append((key, value)) }
+        if anonymous { result.append(("anonymous", nil)) }
+        return result
+    }
+}
+
+/// The flags of `larder mount`; each is also an option after `-o`.
+struct MountFlags: ParsableArguments {
+    @OptionGroup(title: "Store") var store: StoreFlags
     @Flag(help: "Mount read-only (this release always does).")
     var readOnly = false
     @Flag(help: "Let other users use the mount.")
@@ -38,29 +58,20 @@ struct MountFlags: ParsableArguments {
     var foreground = false
     @Option(help: ArgumentHelp("trace, debug, info, notice, warning, error.", valueName: "level"))
     var logLevel: String?
-    @Option(
-        name: .customShort("o", allowingJoined: true),
-        help: ArgumentHelp(
-            "Options as for mount(8): any flag above without its dashes, the keys of a namespace file in lower case "
-                + "with dashes (uid=1000, cache=always, credentials-file=…), nonempty.", valueName: "k=v,…"))
-    var options: [String] = []
     /// Where a daemon tells its starter how it went.
     @Option(help: .private)
     var statusFD: Int32?
 
-    /// `-o` first, then the flags, which win.
+    /// All in the order of their rank: where two speak, the last wins.
     func list() -> [(key: String, value: String?)] {
-        var result = options.flatMap { OptionList.parse($0) }
+        var result = store.list()
         let valued: [(String, String?)] = [
-            ("endpoint", endpoint), ("region", region), ("profile", profile), ("path-style", pathStyle),
             ("cache-dir", cacheDir), ("cache-size", cacheSize), ("ram-size", ramSize), ("metadata-ttl", metadataTTL),
             ("negative-ttl", negativeTTL), ("write-type", writeType), ("coordinator", coordinator),
             ("log-level", logLevel),
         ]
         for (key, value) in valued where value != nil { result.append((key, value)) }
-        let flags = [
-            ("anonymous", anonymous), ("read-only", readOnly), ("allow-other", allowOther), ("foreground", foreground),
-        ]
+        let flags = [("read-only", readOnly), ("allow-other", allowOther), ("foreground", foreground)]
         for (key, isSet) in flags where isSet { result.append((key, nil)) }
         return result
     }

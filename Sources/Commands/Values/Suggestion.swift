@@ -8,7 +8,7 @@ enum Suggestion {
             let distance = distance(wanted, normalized(candidate))
             if distance < best?.distance ?? Int.max { best = (candidate, distance) }
         }
-        guard let best, best.distance <= max(1, wanted.count / 3) else { return nil }
+        guard let best, best.distance <= (wanted.count < 4 ? 1 : max(2, wanted.count / 3)) else { return nil }
         return best.candidate
     }
 

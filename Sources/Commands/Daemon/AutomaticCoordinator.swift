@@ -1,0 +1,70 @@
+import Glibc
+import Platform
+import SystemPackage
+
+/// The settings of a coordinator that a mount starts for its user: no file, all defaults.
+package enum AutomaticCoordinator {
+    /// The most that is taken without being asked for.
+    private static let largestDefaultCache: UInt64 = 100 << 30
+    private static let smallestDefaultCache: UInt64 = 256 << 20
+
+    /// - Parameters:
+    ///   - cacheDirectory: nil for `$XDG_CACHE_HOME/larder`, /var/cache/larder for root, or ~/.cache/larder.
+    ///   - cacheSize: nil for 100 GiB, or four fifths of what is free where that is less.
+    ///   - ramSize: nil or 0 for no RAM tier: the kernel's page cache does as much without taking memory for good.
+    package static func settings(
+        socket: String, cacheDirectory: String?, cacheSize: UInt64?, ramSize: UInt64?, logLevel: LogLevel,
+        environment: [String: String], uid: UInt32
+    ) throws(CommandFailure) -> CoordinatorSettings {
+        let directory = cacheDirectory ?? defaultDirectory(environment: environment, uid: uid)
+        let blocks = blocksDirectory(directory)
+        try SocketLocation.makeDirectory(blocks, mode: 0o700)
+        var tiers: [CoordinatorSettings.Tier] = []
+        if let ramSize, ramSize > 0 {
+            let path = ramDirectory(directory, uid: uid)
+            try SocketLocation.makeDirectory(path, mode: 0o700)
+            tiers.append(.init(kind: .ram, path: path, size: ramSize))
+        }
+        tiers.append(.init(kind: .disk, path: blocks, size: cacheSize ?? defaultSize(blocks)))
+        return CoordinatorSettings(
+            socket: socket, stateDirectory: directory + "/state", blockSize: CoordinatorFile.defaultBlockSize,
+            tiers: tiers, http: nil, logLevel: logLevel)
+    }
+
+    /// Beside the state directory, so that removing the cache directory removes both.
+    package static func blocksDirectory(_ directory: String) -> String { directory + "/blocks" }
+
+    package static func defaultDirectory(environment: [String: String], uid: UInt32) -> String {
+        if let cache = environment["XDG_CACHE_HOME"], cache.hasPrefix("/") { return cache + "/larder" }
+        if uid == 0 { return "/var/cache/larder" }
+        guard let home = FilePaths.homeDirectory(environment: environment) else { return "/var/tmp/larder-\(uid)" }
+        return home + "/.cache/larder"
+    }
+
+    /// tmpfs is one for all: each cache needs a name of its own there.
+    private static func ramDirectory(_ directory: String, uid: UInt32) -> String {
+        // FNV-1a: the same in every run, unlike Hasher.
+        let hash = directory.utf8.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+        return "/dev/shm/larder-\(uid)-" + String(hash, radix: 16)
+    }
+
+    private static func defaultSize(_ directory: String) -> UInt64 {
+        guard let space = DiskSpace(of: directory) else { return smallestDefaultCache }
+        return max(smallestDefaultCache, min(largestDefaultCache, space.availableBytes / 5 * 4))
+    }
+}
+
+/// What statvfs(3) says of a file system.
+package struct DiskSpace: Hashable, Sendable {
+    package let totalBytes, availableBytes, totalFiles, availableFiles: UInt64
+
+    /// nil when the path cannot be looked at.
+    package init?(of path: String) {
+        var space = statvfs()
+        guard statvfs(path, &space) == 0 else { return nil }
+        totalBytes = UInt64(space.f_blocks) * UInt64(space.f_frsize)
+        availableBytes = UInt64(space.f_bavail) * UInt64(space.f_frsize)
+        totalFiles = UInt64(space.f_files)
+        availableFiles = UInt64(space.f_favail)
+    }
+}

@@ -1,0 +1,121 @@
+import Foundation
+import Glibc
+import Platform
+import SystemPackage
+import TestSupport
+import Testing
+
+/// Random operations on a real mount beside a reference that is a dictionary; the store changes behind the mount's back.
+@Suite struct ModelTests {
+    @Test(arguments: [1, 2, 3] as [UInt64])
+    func aMountOfABucketBehavesLikeTheReference(seed: UInt64) async throws {
+        let server = try await MotoServer.shared.get()
+        try await withNode(LarderNode.credentials(of: server)) { node in
+            let bucket = try await server.makeBucket()
+            let mount = try await node.mount(
+                "s3://\(bucket.bucket)", "--endpoint", bucket.endpoint, "--metadata-ttl", "1h", "--negative-ttl", "1h",
+                "--cache-size", "256MiB")
+            var model = MountModel(seed: seed, mount: mount)
+            for _ in 0..<4 {
+                try await model.change(12, in: bucket)
+                #expect(try await node.larder("sync", mount).code == 0)
+                for _ in 0..<60 { try await model.step() }
+                try await model.compareTrees()
+            }
+        }
+    }
+}
+
+private struct MountModel {
+    private var random: SeededGenerator
+    private let mount: String
+    private var files: [String: [UInt8]] = [:]
+    /// Open files, each with the bytes that it had when it was opened.
+    private var handles: [(file: Descriptor, bytes: [UInt8])] = []
+    private let names: [String]
+
+    init(seed: UInt64, mount: String) {
+        random = SeededGenerator(seed: seed)
+        self.mount = mount
+        names = ["a", "b", "dir/a", "dir/b", "dir/sub/c", "dir/sub/d", "other/e", "other/f", "top", "x/y/z/w"]
+    }
+
+    /// Puts and deletes objects. No name is a directory and a file, and none of a deleted directory is looked for as one.
+    mutating func change(_ count: Int, in bucket: S3Admin) async throws {
+        for _ in 0..<count {
+            let name = names[Int.random(in: 0..<names.count, using: &random)]
+            if files[name] != nil, Int.random(in: 0..<3, using: &random) == 0 {
+                try await bucket.delete(ByteString(name))
+                files[name] = nil
+            } else {
+                let sizes = [0, 1, 100, 4096, 131_072, 131_073, 400_000]
+                let bytes = random.bytes(sizes[Int.random(in: 0..<sizes.count, using: &random)])
+                try await bucket.put(ByteString(name), bytes)
+                files[name] = bytes
+            }
+        }
+    }
+
+    mutating func step() async throws {
+        let name = names[Int.random(in: 0..<names.count, using: &random)]
+        let path = "\(mount)/\(name)"
+        let expected = files[name]
+        switch Int.random(in: 0..<6, using: &random) {
+        case 0:
+            let status = try await onThread { try? FileStatus(of: path) }
+            #expect(status?.size == expected.map { UInt64($0.count) }, "\(name)")
+        case 1:
+            let bytes = try await onThread { try? SampleBytes.whole(path) }
+            #expect(bytes == expected, "\(name)")
+        case 2:
+            guard let file = try await onThread({ try? Descriptor.open(path, O_RDONLY) }) else {
+                #expect(expected == nil, "\(name) cannot be opened")
+                return
+            }
+            #expect(expected != nil, "\(name) can be opened")
+            handles.append((file, expected ?? []))
+        case 3 where !handles.isEmpty:
+            handles.remove(at: Int.random(in: 0..<handles.count, using: &random))
+        default: try await readFromHandle()
+        }
+    }
+
+    /// A handle has the bytes of the version that it was opened for, or says that they are gone.
+    private mutating func readFromHandle() async throws {
+        guard !handles.isEmpty else { return }
+        let (file, bytes) = handles[Int.random(in: 0..<handles.count, using: &random)]
+        let offset = Int.random(in: 0...bytes.count, using: &random)
+        let length = Int.random(in: 1...200_000, using: &random)
+        let outcome = try await onThread { () -> [UInt8]? in
+            do { return try SampleBytes.read(file, UInt64(offset), length) } catch let error as Errno {
+                #expect(error == .staleNFSFileHandle)
+                return nil
+            }
+        }
+        if let outcome { #expect(outcome == Array(bytes[offset..<min(offset + length, bytes.count)])) }
+    }
+
+    /// By walking the directories, and by looking each name up.
+    func compareTrees() async throws {
+        let mount = mount
+        let expected = files.mapValues(\.count)
+        let walked = try await onThread { () -> [String: Int] in
+            var found: [String: Int] = [:]
+            for case let name as String in FileManager.default.enumerator(atPath: mount) ?? FileManager.DirectoryEnumerator() {
+                let status = try FileStatus(of: "\(mount)/\(name)")
+                if status.isRegularFile { found[name] = Int(status.size) }
+            }
+            return found
+        }
+        #expect(walked == expected)
+        let names = names
+        let looked = try await onThread { () -> [String: Int] in
+            var found: [String: Int] = [:]
+            for name in names {
+                if let status = try? FileStatus(of: "\(mount)/\(name)") { found[name] = Int(status.size) }
+            }
+            return found
+        }
+        #expect(looked == expected)
+    }
+}
