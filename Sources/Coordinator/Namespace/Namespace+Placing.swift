@@ -41,11 +41,12 @@ extension Namespace {
             let wasAbsent = if case .absent = old { true } else { false }
             return Placed(found: .inode(inode, fresh), isNews: wasAbsent, changedInode: nil, orphan: nil)
         }
-        if record.attributes.kind == attributes.kind, record.mount == mount.number,
-            mount.identity(of: record.attributes) == mount.identity(of: attributes)
+        let changed = record.attributes.version != attributes.version
+        // A listing does not know what a lookup of the same version has told: owner, mode, that it is a symbolic link.
+        if attributes.isPartial, !record.attributes.isPartial, !changed { fresh.attributes = record.attributes }
+        if record.attributes.kind == fresh.attributes.kind, record.mount == mount.number,
+            mount.identity(of: record.attributes) == mount.identity(of: fresh.attributes)
         {
-            let changed = record.attributes.version != attributes.version
-            if attributes.isPartial, !record.attributes.isPartial, !changed { fresh.attributes = record.attributes }
             fresh.listedUntil = record.listedUntil
             fresh.listing = record.listing
             if !changed { fresh.changedAt = record.changedAt }
