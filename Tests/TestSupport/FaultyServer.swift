@@ -26,12 +26,17 @@ package indirect enum Fault: Sendable {
         return .answer(503, headers: retryAfter.map { [("Retry-After", "\($0)")] } ?? [], body: Array(document.utf8))
     }
 
-    package static func error(_ status: Int, _ code: String, headers: [(String, String)] = [], extra: String = "") -> Fault {
-        .answer(status, headers: headers, body: Array("<Error><Code>\(code)</Code><Message>no</Message>\(extra)</Error>".utf8))
+    package static func error(_ status: Int, _ code: String, headers: [(String, String)] = [], extra: String = "")
+        -> Fault
+    {
+        .answer(
+            status, headers: headers,
+            body: Array("<Error><Code>\(code)</Code><Message>no</Message>\(extra)</Error>".utf8))
     }
 }
 
-/// An HTTP/1.1 server on 127.0.0.1 that answers by a plan, or passes requests on to a real server and spoils the answers.
+/// An HTTP/1.1 server on 127.0.0.1 that answers by a plan, or passes requests on to a real server and spoils the
+/// answers.
 package final class FaultyServer: Sendable {
     /// One request as it came.
     package struct Request: Sendable {
@@ -175,7 +180,8 @@ package final class FaultyServer: Sendable {
         _ response: HTTPResponse, to request: Request, on connection: TCPSocket, ending: Ending?
     ) -> Bool {
         var text = "HTTP/1.1 \(response.status) Scripted\r\n"
-        for field in response.headers.fields where !["connection", "transfer-encoding"].contains(field.name.lowercased()) {
+        for field in response.headers.fields
+        where !["connection", "transfer-encoding"].contains(field.name.lowercased()) {
             text += "\(field.name): \(field.value)\r\n"
         }
         if response.headers["content-length"] == nil { text += "Content-Length: \(response.body.count)\r\n" }

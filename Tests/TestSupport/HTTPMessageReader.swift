@@ -51,7 +51,8 @@ struct HTTPMessageReader {
         var body: [UInt8] = []
         while true {
             guard let end = fill(until: Array("\r\n".utf8)),
-                let size = Int(String(decoding: buffer[..<end].prefix { $0 != UInt8(ascii: ";") }, as: UTF8.self), radix: 16)
+                let size = Int(
+                    String(decoding: buffer[..<end].prefix { $0 != UInt8(ascii: ";") }, as: UTF8.self), radix: 16)
             else { return nil }
             while buffer.count < end + 2 + size + 2 {
                 guard receive() else { return nil }
@@ -66,7 +67,8 @@ struct HTTPMessageReader {
     private mutating func fill(until mark: [UInt8]) -> Int? {
         while true {
             if buffer.count >= mark.count {
-                for start in 0...(buffer.count - mark.count) where buffer[start..<(start + mark.count)].elementsEqual(mark) {
+                for start in 0...(buffer.count - mark.count)
+                where buffer[start..<(start + mark.count)].elementsEqual(mark) {
                     return start
                 }
             }

@@ -51,7 +51,9 @@ package struct S3Admin: Sendable {
         let response = try await TestTransport.shared.send(request, bodyLimit: 64 << 20)
         guard response.isSuccess else {
             throw TestSetupError(
-                "\(call.action) \(call.key?.description ?? "") answered \(response.status): \(String(decoding: response.body, as: UTF8.self))")
+                "\(call.action) \(call.key?.description ?? "") answered \(response.status): "
+                    + String(decoding: response.body, as: UTF8.self)
+            )
         }
         return response
     }

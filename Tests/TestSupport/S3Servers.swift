@@ -14,7 +14,8 @@ package final class MotoServer: S3TestServer {
         let port = try freePort()
         let endpoint = "http://127.0.0.1:\(port)"
         let process = try await TestProcess.start(
-            TestTools.path("moto_server"), ["-H", "127.0.0.1", "-p", "\(port)"], environment: ["MOTO_S3_CUSTOM_ENDPOINTS": endpoint])
+            TestTools.path("moto_server"), ["-H", "127.0.0.1", "-p", "\(port)"],
+            environment: ["MOTO_S3_CUSTOM_ENDPOINTS": endpoint])
         try await waitUntilReady("\(endpoint)/moto-api/", statuses: 200..<400, process: process)
         return MotoServer(endpoint: endpoint, process: process)
     }
@@ -44,7 +45,10 @@ package final class JuiceFSGateway: S3TestServer {
         try directory.makeDirectory("obj")
         try await TestProcess.run(
             program,
-            ["format", "--storage", "file", "--bucket", "\(directory.path)/obj/", "--trash-days", "0", database, "test"],
+            [
+                "format", "--storage", "file", "--bucket", "\(directory.path)/obj/", "--trash-days", "0", database,
+                "test",
+            ],
             environment: ["HOME": directory.path])
         return try await start(program: program, database: database, port: freePort(), directory: directory)
     }

@@ -1,4 +1,5 @@
-/// SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators"): the same seed gives the same test.
+/// SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators"): the same seed gives the same
+/// test.
 package struct SeededGenerator: RandomNumberGenerator, Sendable {
     private var state: UInt64
 

@@ -44,7 +44,8 @@ package final class TCPSocket: Sendable {
         let descriptor = try make()
         var address = address(port: port)
         var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-        guard withAddress(&address, { bind(descriptor.raw, $0, length) }) == 0, Glibc.listen(descriptor.raw, backlog) == 0,
+        guard withAddress(&address, { bind(descriptor.raw, $0, length) }) == 0,
+            Glibc.listen(descriptor.raw, backlog) == 0,
             withAddress(&address, { getsockname(descriptor.raw, $0, &length) }) == 0
         else { throw TestSetupError("bind or listen: \(String(cString: strerror(errno)))") }
         return TCPSocket(descriptor, port: UInt16(bigEndian: address.sin_port))
@@ -55,7 +56,9 @@ package final class TCPSocket: Sendable {
         let descriptor = try make()
         if !waits { _ = fcntl(descriptor.raw, F_SETFL, O_NONBLOCK) }
         var address = address(port: port)
-        let result = withAddress(&address) { Glibc.connect(descriptor.raw, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
+        let result = withAddress(&address) {
+            Glibc.connect(descriptor.raw, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+        }
         guard result == 0 || (!waits && errno == EINPROGRESS) else {
             throw TestSetupError("connect to port \(port): \(String(cString: strerror(errno)))")
         }

@@ -10,7 +10,9 @@ package final class TemporaryDirectory: Sendable {
     package init(in parent: String? = nil) throws {
         let base = parent ?? getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
         var template = Array("\(base)/larder-test-XXXXXX".utf8CString)
-        guard mkdtemp(&template) != nil else { throw TestSetupError("mkdtemp in \(base): \(String(cString: strerror(errno)))") }
+        guard mkdtemp(&template) != nil else {
+            throw TestSetupError("mkdtemp in \(base): \(String(cString: strerror(errno)))")
+        }
         path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 
@@ -50,9 +52,10 @@ package final class TemporaryDirectory: Sendable {
         guard let directory = opendir(path) else { return }
         var names: [String] = []
         while let entry = readdir(directory) {
-            names.append(withUnsafePointer(to: &entry.pointee.d_name) { name in
-                name.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-            })
+            names.append(
+                withUnsafePointer(to: &entry.pointee.d_name) { name in
+                    name.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+                })
         }
         closedir(directory)
         for name in names where name != "." && name != ".." {

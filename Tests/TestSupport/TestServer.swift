@@ -67,7 +67,8 @@ func waitUntilReady(_ url: String, statuses: Range<Int>, process: TestProcess) a
     let timeouts = HTTPTimeouts(connect: .seconds(2), firstByte: .seconds(10))
     while MonotonicClock.now() - began < 60_000_000_000 {
         guard process.isRunning else { throw TestSetupError("the server for \(url) has ended: \(process.output)") }
-        let answer = try? await TestTransport.shared.send(HTTPRequest(.get, url, timeouts: timeouts), bodyLimit: 1 << 20)
+        let answer = try? await TestTransport.shared.send(
+            HTTPRequest(.get, url, timeouts: timeouts), bodyLimit: 1 << 20)
         if let answer, statuses.contains(answer.status) { return }
         try await Task.sleep(for: .milliseconds(50))
     }

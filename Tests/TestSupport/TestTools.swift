@@ -24,7 +24,8 @@ package enum TestTools {
         return "\(packageRoot)/.tools"
     }
 
-    /// The path of a program by its name: in `bin`, `venv/bin` of the tools, or of the system. Throws when it is missing.
+    /// The path of a program by its name: in `bin`, `venv/bin` of the tools, or of the system. Throws when it is
+    /// missing.
     package static func path(_ name: String) throws -> String {
         let places = ["\(directory)/bin", "\(directory)/venv/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"]
         for place in places where access("\(place)/\(name)", X_OK) == 0 { return "\(place)/\(name)" }

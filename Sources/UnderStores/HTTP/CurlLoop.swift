@@ -42,7 +42,8 @@ final class CurlLoop: @unchecked Sendable {
         self.options = options
         self.connectionsPerHost = connectionsPerHost
         self.multi = OpaquePointer(multi)
-        // The pool keeps as many idle connections as one host may use, else curl would close those beyond four per transfer.
+        // The pool keeps as many idle connections as one host may use, else curl would close those beyond four per
+        // transfer.
         _ = larder_curl_multi_set_long(multi, CURLMOPT_MAXCONNECTS, connectionsPerHost + 4)
     }
 
@@ -103,7 +104,9 @@ extension CurlLoop {
     }
 
     private func enqueue(_ transfer: CurlTransfer) {
-        if transfer.isCancelled.load(ordering: .relaxed) { return finish(transfer, .failure(.cancelled(transfer.host))) }
+        if transfer.isCancelled.load(ordering: .relaxed) {
+            return finish(transfer, .failure(.cancelled(transfer.host)))
+        }
         var queue = hosts[transfer.host] ?? HostQueue()
         if queue.running < connectionsPerHost {
             queue.running += 1
@@ -172,8 +175,8 @@ extension CurlLoop {
         let raw = UnsafeMutableRawPointer(easy)
         if attached { curl_multi_remove_handle(UnsafeMutableRawPointer(multi), raw) }
         transfer.dispose()
-        // A handle that is used again keeps its TLS sessions. One that was interrupted may keep its receive buffer too, and
-        // then refuses another size of it.
+        // A handle that is used again keeps its TLS sessions. One that was interrupted may keep its receive buffer too,
+        // and then refuses another size of it.
         if case .success = result, idleHandles.count < connectionsPerHost {
             curl_easy_reset(raw)
             idleHandles.append(easy)

@@ -50,7 +50,8 @@ final class CurlTransfer: @unchecked Sendable {
         let scheme = url.utf8.prefix { $0 != UInt8(ascii: ":") }
         let rest = url.utf8.dropFirst(scheme.count + 3)
         let authority = rest.prefix { $0 != UInt8(ascii: "/") && $0 != UInt8(ascii: "?") && $0 != UInt8(ascii: "#") }
-        let host = authority.lastIndex(of: UInt8(ascii: "@")).map { authority[authority.index(after: $0)...] } ?? authority
+        let host =
+            authority.lastIndex(of: UInt8(ascii: "@")).map { authority[authority.index(after: $0)...] } ?? authority
         return String(decoding: Array(scheme) + Array("://".utf8) + Array(host), as: UTF8.self)
     }
 
@@ -62,7 +63,8 @@ final class CurlTransfer: @unchecked Sendable {
 }
 
 extension CurlTransfer {
-    /// Sets every option of the transfer on `easy` (curl_easy_setopt(3)). Returns why the request cannot be sent, if so.
+    /// Sets every option of the transfer on `easy` (curl_easy_setopt(3)). Returns why the request cannot be sent, if
+    /// so.
     func prepare(_ easy: UnsafeMutableRawPointer, options: CurlTransport.Options) -> HTTPError? {
         self.easy = OpaquePointer(easy)
         let context = Unmanaged.passUnretained(self).toOpaque()  // the loop's table keeps it alive
@@ -81,7 +83,11 @@ extension CurlTransfer {
         set(CURLOPT_CONNECTTIMEOUT_MS, max(1, request.timeouts.connect.milliseconds))
         set(CURLOPT_BUFFERSIZE, isLarge ? 512 << 10 : 64 << 10)
         set(CURLOPT_USERAGENT, options.userAgent)
-        if request.bypassesProxy { set(CURLOPT_PROXY, "") } else if let proxy = options.proxy { set(CURLOPT_PROXY, proxy) }
+        if request.bypassesProxy {
+            set(CURLOPT_PROXY, "")
+        } else if let proxy = options.proxy {
+            set(CURLOPT_PROXY, proxy)
+        }
         if let caFile = options.caFile { set(CURLOPT_CAINFO, caFile) }
         set(CURLOPT_SSL_VERIFYPEER, options.verifiesTLS ? 1 : 0)
         set(CURLOPT_SSL_VERIFYHOST, options.verifiesTLS ? 2 : 0)
@@ -129,7 +135,8 @@ extension CurlTransfer {
                 }
             })
         guard let failed = codes.first(where: { $0 != CURLE_OK }) else { return nil }
-        return HTTPError(.badRequest, "\(host): curl refuses the request: \(String(cString: curl_easy_strerror(failed)))")
+        return HTTPError(
+            .badRequest, "\(host): curl refuses the request: \(String(cString: curl_easy_strerror(failed)))")
     }
 
     /// Frees what curl no longer needs.
@@ -216,7 +223,9 @@ extension CurlTransfer {
             microseconds > 0
         else { return nil }
         guard now - began > UInt64(microseconds) * 1000 + request.timeouts.firstByte.nanoseconds else { return nil }
-        return HTTPError(.timeout(.firstByte), "\(host) accepted the request but has not answered within \(request.timeouts.firstByte)")
+        return HTTPError(
+            .timeout(.firstByte),
+            "\(host) accepted the request but has not answered within \(request.timeouts.firstByte)")
     }
 
     /// What curl's result code means here (libcurl-errors(3)).

@@ -34,7 +34,8 @@ package final class CurlTransport: HTTPTransport {
             throw HTTPError(.badRequest, "the CA file \(caFile) cannot be read")
         }
         if !options.verifiesTLS {
-            logger.warning("TLS certificates are NOT verified: anybody on the network path can read and change the data")
+            logger.warning(
+                "TLS certificates are NOT verified: anybody on the network path can read and change the data")
         }
         let threads = max(1, min(options.threads, options.connectionsPerHost))
         var loops: [CurlLoop] = []

@@ -14,7 +14,8 @@ package struct HTTPResponse: Sendable {
     package var isSuccess: Bool { (200..<300).contains(status) }
 }
 
-/// The header fields of an answer in their order of arrival, found by name without regard to ASCII case (RFC 9110, 5.1).
+/// The header fields of an answer in their order of arrival, found by name without regard to ASCII case (RFC 9110,
+/// 5.1).
 package struct HTTPHeaders: Sendable {
     package private(set) var fields: [(name: String, value: String)]
 

@@ -9,11 +9,13 @@ package protocol HTTPTransport: Sendable {
 
     /// Sends `request` and hands the body over as it arrives, without copying it.
     ///
-    /// Both callbacks run on the transport's thread, one at a time, and must not wait; they are not called any more once
-    /// this function has returned. When one throws, the request ends with `.refused`.
+    /// Both callbacks run on the transport's thread, one at a time, and must not wait; they are not called any more
+    /// once this function has returned. When one throws, the request ends with `.refused`.
     /// - Parameters:
-    ///   - onHeaders: called once, before any byte of the body, with an answer whose body is empty; decides where the body goes.
-    ///   - onBody: called with each piece of a body that `onHeaders` wanted streamed; the buffer is valid during the call only.
+    ///   - onHeaders: called once, before any byte of the body, with an answer whose body is empty; decides where the
+    ///       body goes.
+    ///   - onBody: called with each piece of a body that `onHeaders` wanted streamed; the buffer is valid during the
+    ///       call only.
     /// - Returns: the answer, with the body when it was collected.
     func stream(
         _ request: HTTPRequest,

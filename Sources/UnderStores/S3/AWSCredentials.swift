@@ -31,8 +31,9 @@ package struct AWSCredentials: Hashable, Sendable, CustomStringConvertible, Cust
 
 /// Gives the credentials that requests are signed with. Every call may be made from any task, many at once.
 package protocol AWSCredentialsProvider: Sendable {
-    /// The current credentials, fetched or refreshed when needed (one refresh in flight for all callers); nil means that
-    /// requests are sent unsigned. Throws `.accessDenied` when none can be had, `.unavailable` when their source does not answer.
+    /// The current credentials, fetched or refreshed when needed (one refresh in flight for all callers); nil means
+    /// that requests are sent unsigned. Throws `.accessDenied` when none can be had, `.unavailable` when their source
+    /// does not answer.
     func credentials() async throws(StoreError) -> AWSCredentials?
 
     /// The store refused `rejected` as expired or unknown: unless newer ones are at hand already, the next call of

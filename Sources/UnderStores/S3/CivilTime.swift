@@ -41,7 +41,9 @@ package struct CivilTime: Hashable, Sendable {
         (year, month, day, hour, minute, second) = (parts[0], parts[1], parts[2], parts[3], parts[4], parts[5])
     }
 
-    package var fileTime: FileTime { FileTime(seconds: Int64(daysSinceEpoch * 86_400 + hour * 3600 + minute * 60 + second)) }
+    package var fileTime: FileTime {
+        FileTime(seconds: Int64(daysSinceEpoch * 86_400 + hour * 3600 + minute * 60 + second))
+    }
 
     private var daysSinceEpoch: Int {
         let shiftedYear = month <= 2 ? year - 1 : year

@@ -4,8 +4,8 @@ import Platform
 ///
 /// S3 lists in byte order, with the directory `a` at the place of `a/`. The object `a` comes before it, but `a!`, `a-b`
 /// and `a.txt` come between. So an object is held back until the listing has passed the place where a directory of its
-/// name would stand; if that directory comes, it wins and the object is reported as shadowed. What is held back is a chain
-/// of names each of which is a proper prefix of the next: 255 at most.
+/// name would stand; if that directory comes, it wins and the object is reported as shadowed. What is held back is a
+/// chain of names each of which is a proper prefix of the next: 255 at most.
 package struct ListingMerger: Sendable {
     /// The part of the keys that names the listed directory: empty or ending with a slash.
     private let prefix: ByteString
@@ -42,7 +42,8 @@ package struct ListingMerger: Sendable {
             if let last, place <= last {
                 throw StoreError(
                     .protocolViolation,
-                    "the listing makes no progress: \"\(place)\" comes after \"\(last)\"; this store's listings cannot be used")
+                    "the listing makes no progress: \"\(place)\" comes after \"\(last)\""
+                )
             }
             guard place.hasPrefix(prefix) else {
                 throw StoreError(.protocolViolation, "the listing of \"\(prefix)\" contains \"\(place)\"")
@@ -74,11 +75,17 @@ package struct ListingMerger: Sendable {
         case .object(let key, let attributes):
             guard key != prefix else { return }  // the marker of the directory itself
             let name = ByteString(key.bytes[prefix.count...])
-            guard name.isNameable else { return page.unnameable += 1 }
+            guard name.isNameable else {
+                page.unnameable += 1
+                return
+            }
             held.append((DirectoryEntry(name: name, attributes: attributes), key + "/"))
         case .directory(let directory, let attributes):
             let name = ByteString(directory.bytes[prefix.count...].dropLast())
-            guard name.isNameable else { return page.unnameable += 1 }
+            guard name.isNameable else {
+                page.unnameable += 1
+                return
+            }
             if let top = held.last, top.turningPoint == directory {
                 page.shadowed.append(name)
                 held.removeLast()

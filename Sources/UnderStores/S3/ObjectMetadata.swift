@@ -2,7 +2,8 @@ import Glibc
 import Platform
 
 /// Turns the headers of an object into attributes. POSIX attributes are user metadata in the form that s3fs and
-/// `rclone --metadata` write: `mode` (octal, or s3fs's decimal st_mode), `uid`, `gid`, `mtime` (seconds, with a fraction).
+/// `rclone --metadata` write: `mode` (octal, or s3fs's decimal st_mode), `uid`, `gid`, `mtime` (seconds, with a
+/// fraction).
 package enum ObjectMetadata {
     /// nil when there is no usable `Content-Length`.
     package static func attributes(of headers: HTTPHeaders) -> ObjectAttributes? {
@@ -27,11 +28,13 @@ package enum ObjectMetadata {
     /// s3fs's old form of a directory is an empty object of its own content type.
     private static func isDirectory(_ headers: HTTPHeaders, size: UInt64, mode: UInt32?) -> Bool {
         guard size == 0 else { return false }
-        return headers["content-type"]?.hasPrefix("application/x-directory") == true || mode.map { $0 & S_IFMT == S_IFDIR } == true
+        return headers["content-type"]?.hasPrefix("application/x-directory") == true
+            || mode.map { $0 & S_IFMT == S_IFDIR } == true
     }
 
-    /// What names the bytes of an object. Some stores list ETags without the quotes that the header has; they are added,
-    /// so that a listing and a lookup give the same text. Without an ETag it is the time of the change with the size.
+    /// What names the bytes of an object. Some stores list ETags without the quotes that the header has; they are
+    /// added, so that a listing and a lookup give the same text. Without an ETag it is the time of the change with the
+    /// size.
     package static func version(tag: String?, modified: FileTime, size: UInt64) -> ObjectVersion {
         guard let tag, !tag.isEmpty else {
             return ObjectVersion(ByteString("\(undatedPrefix)\(modified.seconds);size=\(size)"))
@@ -51,8 +54,8 @@ package enum ObjectMetadata {
         return ("If-Unmodified-Since", CivilTime(FileTime(seconds: seconds)).httpDate)
     }
 
-    /// s3fs writes the whole st_mode as a decimal number (33188), rclone writes octal (100644 or 0644). A number that is
-    /// a st_mode when read as decimal is taken so: of the modes of files and links, none looks like that in octal.
+    /// s3fs writes the whole st_mode as a decimal number (33188), rclone writes octal (100644 or 0644). A number that
+    /// is a st_mode when read as decimal is taken so: of the modes of files and links, none looks like that in octal.
     static func mode(_ text: String) -> UInt32? {
         let types: Set<UInt32> = [S_IFREG, S_IFDIR, S_IFLNK, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK]
         let widest: UInt32 = 0o177777

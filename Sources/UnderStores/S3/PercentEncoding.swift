@@ -30,7 +30,8 @@ package enum PercentEncoding {
             switch byte {
             case UInt8(ascii: "+"): result.append(UInt8(ascii: " "))
             case UInt8(ascii: "%"):
-                guard let high = rest.next().flatMap(Self.value(ofDigit:)), let low = rest.next().flatMap(Self.value(ofDigit:))
+                guard let high = rest.next().flatMap(Self.value(ofDigit:)),
+                    let low = rest.next().flatMap(Self.value(ofDigit:))
                 else { return nil }
                 result.append(high << 4 | low)
             default: result.append(byte)

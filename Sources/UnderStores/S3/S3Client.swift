@@ -3,7 +3,10 @@ import Platform
 
 /// What `S3Client` takes from the world besides the network; tests replace it.
 package struct S3Environment: Sendable {
+    /// The time of day, for signatures.
     package var now: @Sendable () -> FileTime = { FileTime.now() }
+    /// Nanoseconds of a clock that does not go back, for retry budgets.
+    package var elapsed: @Sendable () -> UInt64 = { MonotonicClock.now() }
     /// Throws when the task is cancelled.
     package var sleep: @Sendable (Duration) async throws -> Void = { try await Task.sleep(for: $0) }
     /// 0..<1
@@ -29,12 +32,13 @@ enum S3BodyProblem: Sendable {
     case fatal(StoreError)
 }
 
-/// Sends the calls of one bucket: addresses and signs them, repeats what may go better next time, and learns the bucket's
-/// region and the store's clock from its answers.
+/// Sends the calls of one bucket: addresses and signs them, repeats what may go better next time, and learns the
+/// bucket's region and the store's clock from its answers.
 final class S3Client: Sendable {
     /// Bytes of an error document, or of another small answer.
     static let documentLimit = 64 << 10
-    /// How often a call is sent when the answers break the protocol: more would hardly help, and costs as much as a body.
+    /// How often a call is sent when the answers break the protocol: more would hardly help, and costs as much as a
+    /// body.
     private static let suspiciousAttempts = 3
 
     let configuration: S3Configuration
@@ -44,7 +48,7 @@ final class S3Client: Sendable {
     private let environment: S3Environment
     private let logger: Logger
     private let learned: Lock<Learned>
-    private let allowance = Lock(RetryAllowance(now: MonotonicClock.now()))
+    private let allowance: Lock<RetryAllowance>
 
     private struct Learned {
         var region: String
@@ -62,6 +66,7 @@ final class S3Client: Sendable {
         self.transport = transport
         self.environment = environment
         self.logger = logger
+        allowance = Lock(RetryAllowance(now: environment.elapsed()))
         let region = configuration.region ?? "us-east-1"
         learned = Lock(Learned(region: region, endpoint: try S3Endpoint(configuration, region: region)))
     }
@@ -78,15 +83,17 @@ final class S3Client: Sendable {
     func perform(
         _ consumer: (any S3BodyConsumer)? = nil, policy: RetryPolicy? = nil, call: @Sendable () -> S3Call
     ) async throws(StoreError) -> HTTPResponse {
-        var effort = Effort(policy: policy ?? configuration.retry, began: MonotonicClock.now())
+        var effort = Effort(policy: policy ?? configuration.retry, began: environment.elapsed())
         while true {
             effort.attempts += 1
             let call = call()
             let credentials = configuration.anonymous ? nil : try await provider.credentials()
             let sent = learned.withLock { $0 }
             let judge = S3Judge(
-                bucket: configuration.bucket, origin: sent.endpoint.origin, region: sent.region, source: credentials?.source)
-            var (response, verdict) = await send(call, to: sent, credentials: credentials, consumer: consumer, judge: judge)
+                bucket: configuration.bucket, origin: sent.endpoint.origin, region: sent.region,
+                source: credentials?.source)
+            var (response, verdict) = await send(
+                call, to: sent, credentials: credentials, consumer: consumer, judge: judge)
             if case .unexplained = verdict {
                 verdict = await explain(call, to: sent, credentials: credentials, judge: judge)
             }
@@ -111,7 +118,8 @@ final class S3Client: Sendable {
     }
 
     private func send(
-        _ call: S3Call, to learned: Learned, credentials: AWSCredentials?, consumer: (any S3BodyConsumer)?, judge: S3Judge
+        _ call: S3Call, to learned: Learned, credentials: AWSCredentials?, consumer: (any S3BodyConsumer)?,
+        judge: S3Judge
     ) async -> (HTTPResponse?, S3Verdict) {
         meter.countRequest(call.verb)
         let now = environment.now()
@@ -155,10 +163,13 @@ final class S3Client: Sendable {
         question.method = .get
         question.verb = .get
         question.headers.append(("Range", "bytes=0-0"))
-        let (_, verdict) = await send(question, to: learned, credentials: credentials, consumer: Discard(), judge: judge)
+        let (_, verdict) = await send(
+            question, to: learned, credentials: credentials, consumer: Discard(), judge: judge)
         guard case .answer = verdict else { return verdict }
         return .suspicious(
-            StoreError(.protocolViolation, "\(judge.origin) refuses a HEAD but answers the same GET: \(call.key.map(\.description) ?? "")"))
+            StoreError(
+                .protocolViolation,
+                "\(judge.origin) refuses a HEAD but answers the same GET: \(call.key.map(\.description) ?? "")"))
     }
 
     private struct Discard: S3BodyConsumer {
@@ -205,7 +216,9 @@ extension S3Client {
             guard let server else { throw error }
             let offset = server.seconds - environment.now().seconds
             guard !effort.triedClock else {
-                throw StoreError(error.kind, "\(error.message): this machine's clock is \(abs(sent.clockOffset)) s off; set it right")
+                throw StoreError(
+                    error.kind, "\(error.message): this machine's clock is \(abs(sent.clockOffset)) s off; set it right"
+                )
             }
             effort.triedClock = true
             learned.withLock { $0.clockOffset = offset }
@@ -218,10 +231,11 @@ extension S3Client {
     }
 
     private func wait(_ retryAfter: Duration?, or error: StoreError, effort: Effort) async throws(StoreError) {
-        let elapsed = Duration.nanoseconds(Int64(clamping: MonotonicClock.now() - effort.began))
+        let now = environment.elapsed()
+        let elapsed = Duration.nanoseconds(Int64(clamping: now - effort.began))
         let delay = effort.policy.delay(
             afterAttempt: effort.attempts, elapsed: elapsed, retryAfter: retryAfter, chance: environment.chance())
-        guard let delay, allowance.withLock({ $0.take(now: MonotonicClock.now()) }) else {
+        guard let delay, allowance.withLock({ $0.take(now: now) }) else {
             guard effort.attempts > 1 else { throw error }
             throw StoreError(error.kind, "\(error.message) (tried \(effort.attempts) times)")
         }

@@ -2,7 +2,8 @@
 /// key of SSE-C, which printing never shows.
 package struct S3Configuration: Hashable, Sendable {
     package enum PathStyle: String, Hashable, Sendable, CaseIterable, Codable {
-        /// `endpoint/bucket/key` for custom endpoints and for buckets whose name is no DNS label, else `bucket.endpoint/key`.
+        /// `endpoint/bucket/key` for custom endpoints and for buckets whose name is no DNS label, else
+        /// `bucket.endpoint/key`.
         case auto
         case on
         case off

@@ -1,6 +1,7 @@
 import Platform
 
-/// Makes the URLs of a bucket's requests ("Methods for accessing a general purpose bucket", Amazon S3 User Guide). Pure.
+/// Makes the URLs of a bucket's requests ("Methods for accessing a general purpose bucket", Amazon S3 User Guide).
+/// Pure.
 package struct S3Endpoint: Hashable, Sendable {
     /// `http` or `https`.
     package let scheme: String
@@ -64,7 +65,8 @@ package struct S3Endpoint: Hashable, Sendable {
 
     /// Whether a bucket's name can stand before the endpoint's: a wildcard certificate covers one label only.
     private static func isLabel(_ bucket: String) -> Bool {
-        (3...63).contains(bucket.utf8.count) && bucket.utf8.first != UInt8(ascii: "-") && bucket.utf8.last != UInt8(ascii: "-")
+        (3...63).contains(bucket.utf8.count) && bucket.utf8.first != UInt8(ascii: "-")
+            && bucket.utf8.last != UInt8(ascii: "-")
             && bucket.utf8.allSatisfy { (48...57).contains($0) || (97...122).contains($0) || $0 == UInt8(ascii: "-") }
     }
 }

@@ -57,12 +57,18 @@ final class S3Listing: DirectoryListing, @unchecked Sendable {
     private func take() async throws(StoreError) -> ListBucketPage {
         let task = pending ?? request(nil)
         pending = nil
-        return try await withTaskCancellationHandler { await task.value } onCancel: { task.cancel() }.get()
+        return try await withTaskCancellationHandler {
+            await task.value
+        } onCancel: {
+            task.cancel()
+        }.get()
     }
 
     private func request(_ token: String?) -> Task<Answer, Never> {
         Task { [store, prefix] in
-            do throws(StoreError) { return .success(try await store.page(prefix: prefix, token: token, limit: 1000)) } catch {
+            do throws(StoreError) {
+                return .success(try await store.page(prefix: prefix, token: token, limit: 1000))
+            } catch {
                 return .failure(error)
             }
         }
@@ -83,7 +89,8 @@ final class S3Listing: DirectoryListing, @unchecked Sendable {
                 key: object.key,
                 ObjectAttributes(
                     kind: .file, size: object.size,
-                    version: ObjectMetadata.version(tag: object.entityTag, modified: object.modified, size: object.size),
+                    version: ObjectMetadata.version(
+                        tag: object.entityTag, modified: object.modified, size: object.size),
                     modified: object.modified, isPartial: true))
         }
         return objects + answer.commonPrefixes.map { .directory(prefix: $0, store.directory) }

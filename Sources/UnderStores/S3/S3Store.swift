@@ -63,7 +63,9 @@ package final class S3Store: UnderStore {
     /// Whether a key can stand for the path: UTF-8, not too long, and every part something that POSIX can name.
     func canExist(_ path: ByteString) -> Bool {
         guard !path.isEmpty else { return true }
-        guard key(path).count <= Self.longestKey, String(validating: path.bytes, as: UTF8.self) != nil else { return false }
+        guard key(path).count <= Self.longestKey, String(validating: path.bytes, as: UTF8.self) != nil else {
+            return false
+        }
         return path.bytes.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
             .allSatisfy { ByteString($0).isNameable }
     }
@@ -156,9 +158,12 @@ package final class S3Store: UnderStore {
         }
         switch response.status {
         case 200..<300: return
-        case 412: throw StoreError(.versionChanged, "\(name(path)) has changed: it no longer has version \(version?.description ?? "")")
+        case 412:
+            throw StoreError(
+                .versionChanged, "\(name(path)) has changed: it no longer has version \(version?.description ?? "")")
         case 416 where version != nil:
-            throw StoreError(.versionChanged, "\(name(path)) has changed: it is shorter than \(range.upperBound) bytes now")
+            throw StoreError(
+                .versionChanged, "\(name(path)) has changed: it is shorter than \(range.upperBound) bytes now")
         case 416: throw StoreError(.invalid, "\(name(path)) is shorter than \(range.upperBound) bytes")
         default: throw StoreError(.notFound, "there is no \(name(path))")
         }

@@ -39,23 +39,31 @@ struct S3Judge: Sendable {
         let code = document.code
         if code == "RequestTimeTooSkewed" {
             let server = response.headers["date"].flatMap { CivilTime(httpDate: $0) }?.fileTime
-            return .clock(server: server, error(.accessDenied, call, "was refused: the clocks differ too much", document))
+            return .clock(
+                server: server, error(.accessDenied, call, "was refused: the clocks differ too much", document))
         }
         if Self.staleCodes.contains(code) {
-            return .credentials(error(.accessDenied, call, "was refused: \(who) are not accepted; renew them", document))
+            return .credentials(
+                error(.accessDenied, call, "was refused: \(who) are not accepted; renew them", document))
         }
         if let elsewhere = response.headers["x-amz-bucket-region"] ?? document.region, elsewhere != region,
             [301, 307, 308, 400, 403].contains(response.status), response.status != 403 || code.isEmpty
         {
-            return .region(elsewhere, error(.invalid, call, "went to the wrong region \(region), the bucket is in \(elsewhere)", document))
+            return .region(
+                elsewhere,
+                error(.invalid, call, "went to the wrong region \(region), the bucket is in \(elsewhere)", document))
         }
         switch response.status {
         case 404 where code == "NoSuchBucket" || call.key == nil:
             return .fail(
-                StoreError(.notFound, "there is no bucket \"\(bucket)\" at \(origin): check its name, the endpoint and the region"))
+                StoreError(
+                    .notFound,
+                    "there is no bucket \"\(bucket)\" at \(origin): check its name, the endpoint and the region"))
         case 404, 412, 416: return .answer
         case 408, 425, 429, 500, 502, 503, 504:
-            return .retry(error(.unavailable, call, "failed: the store is overloaded or broken", document, response.status), after: retryAfter(response))
+            return .retry(
+                error(.unavailable, call, "failed: the store is overloaded or broken", document, response.status),
+                after: retryAfter(response))
         case _ where ["SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable"].contains(code):
             return .retry(error(.unavailable, call, "failed", document, response.status), after: retryAfter(response))
         case 400, 401, 403:
@@ -63,9 +71,13 @@ struct S3Judge: Sendable {
             if response.status == 400, code != "AccessDenied" { break }
             return .fail(refusal(call, document, response.status))
         case 300..<400:
-            return .fail(error(.invalid, call, "was redirected, which is not followed; check the endpoint and the region", document, response.status))
+            return .fail(
+                error(
+                    .invalid, call, "was redirected, which is not followed; check the endpoint and the region",
+                    document, response.status))
         case 501: return .fail(error(.unsupported, call, "is not implemented by this store", document, 501))
-        case 500..<600: return .retry(error(.unavailable, call, "failed", document, response.status), after: retryAfter(response))
+        case 500..<600:
+            return .retry(error(.unavailable, call, "failed", document, response.status), after: retryAfter(response))
         default: break
         }
         return .fail(error(.invalid, call, "was refused as invalid", document, response.status))
@@ -77,16 +89,24 @@ struct S3Judge: Sendable {
         case .cancelled: return .fail(StoreError(.cancelled, "\(what) was cancelled"))
         case .tls:
             return .fail(
-                StoreError(.invalid, "\(failure.message): the TLS connection cannot be trusted or is no TLS; check the endpoint and caFile"))
+                StoreError(
+                    .invalid,
+                    "\(failure.message): this is no TLS connection to be trusted; check the endpoint and caFile"
+                ))
         case .badRequest: return .fail(StoreError(.invalid, "\(what): \(failure.message)"))
         case .tooLarge, .malformed: return .suspicious(StoreError(.protocolViolation, "\(what): \(failure.message)"))
         case .refused: return .suspicious(StoreError(.protocolViolation, "\(what): \(failure.message)"))
         case .resolve:
             return .retry(
-                StoreError(.unavailable, "\(failure.message): the host name cannot be resolved; check the endpoint and the DNS"), after: nil)
+                StoreError(
+                    .unavailable, "\(failure.message): the host name cannot be resolved; check the endpoint and the DNS"
+                ), after: nil)
         case .connect:
             return .retry(
-                StoreError(.unavailable, "\(failure.message): nobody answers there; check the endpoint and that the server runs"), after: nil)
+                StoreError(
+                    .unavailable,
+                    "\(failure.message): nobody answers there; check the endpoint and that the server runs"), after: nil
+            )
         case .proxy: return .retry(StoreError(.unavailable, "\(failure.message): check the proxy"), after: nil)
         case .timeout, .reset, .truncated, .resources:
             return .retry(StoreError(.unavailable, "\(what): \(failure.message)"), after: nil)

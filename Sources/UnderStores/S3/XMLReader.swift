@@ -11,9 +11,9 @@ protocol XMLElementHandler {
 
 /// Feeds a document, piece by piece, through libxml2's SAX2 push parser (xmlParseChunk) to a handler.
 ///
-/// Made for documents from outside: a document type declaration (and with it every entity of its own) is refused, nothing
-/// is loaded from anywhere, depth, text and size are bounded, and an unfinished document is an error. All errors are
-/// `.protocolViolation`. One thread at a time.
+/// Made for documents from outside: a document type declaration (and with it every entity of its own) is refused,
+/// nothing is loaded from anywhere, depth, text and size are bounded, and an unfinished document is an error. All
+/// errors are `.protocolViolation`. One thread at a time.
 final class XMLReader<Handler: XMLElementHandler> {
     private static var deepest: Int { 16 }
     private static var longestText: Int { 64 << 10 }
@@ -37,8 +37,10 @@ final class XMLReader<Handler: XMLElementHandler> {
             throw StoreError(.inputOutput, "no memory for an XML parser")
         }
         self.context = context
-        // NONET: never fetch anything. Entities are not expanded (no NOENT) and the limits of libxml2 stay on (no HUGE).
-        xmlCtxtUseOptions(context, CInt(XML_PARSE_NONET.rawValue | XML_PARSE_NOERROR.rawValue | XML_PARSE_NOWARNING.rawValue))
+        // NONET: never fetch anything. Entities are not expanded (no NOENT) and the limits of libxml2 stay on (no
+        // HUGE).
+        xmlCtxtUseOptions(
+            context, CInt(XML_PARSE_NONET.rawValue | XML_PARSE_NOERROR.rawValue | XML_PARSE_NOWARNING.rawValue))
     }
 
     deinit { xmlFreeParserCtxt(context) }
@@ -122,7 +124,9 @@ private final class XMLEvents {
             XMLEvents.with(target) { $0.events.append(.end(String(cString: name))) }
         }
         handler.characters = { target, bytes, count in
-            XMLEvents.with(target) { $0.events.append(.text(Array(UnsafeBufferPointer(start: bytes, count: Int(count))))) }
+            XMLEvents.with(target) {
+                $0.events.append(.text(Array(UnsafeBufferPointer(start: bytes, count: Int(count)))))
+            }
         }
         handler.cdataBlock = handler.characters
         handler.internalSubset = { target, _, _, _ in

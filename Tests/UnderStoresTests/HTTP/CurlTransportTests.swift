@@ -19,13 +19,17 @@ private func httpError(_ body: () async throws -> HTTPResponse) async throws -> 
         return try CurlTransport(options: options, logger: TestTransport.quietLogger)
     }
 
-    private static let short = HTTPTimeouts(connect: .milliseconds(300), firstByte: .milliseconds(300), stall: .milliseconds(300))
+    private static let short = HTTPTimeouts(
+        connect: .seconds(5), firstByte: .milliseconds(300), stall: .milliseconds(300))
 
     @Test func anAnswerComesWithStatusHeadersAndBody() async throws {
-        let server = try FaultyServer { _ in .answer(404, headers: [("X-Thing", " spaced "), ("x-empty", "")], body: Array("no".utf8)) }
+        let server = try FaultyServer { _ in
+            .answer(404, headers: [("X-Thing", " spaced "), ("x-empty", "")], body: Array("no".utf8))
+        }
         let answer = try await transport().send(HTTPRequest(.get, "\(server.endpoint)/a?b=c"), bodyLimit: 100)
         #expect(answer.status == 404 && answer.body == Array("no".utf8))
-        #expect(answer.headers["x-thing"] == "spaced" && answer.headers["X-EMPTY"] == "" && answer.headers["x-none"] == nil)
+        #expect(
+            answer.headers["x-thing"] == "spaced" && answer.headers["X-EMPTY"] == "" && answer.headers["x-none"] == nil)
         #expect(server.requests.first?.target == "/a?b=c")
     }
 
@@ -34,7 +38,8 @@ private func httpError(_ body: () async throws -> HTTPResponse) async throws -> 
         let transport = try transport()
         for method in HTTPRequest.Method.allCases {
             let body: [UInt8]? = [.put, .post].contains(method) ? Array("body".utf8) : nil
-            let request = HTTPRequest(method, "\(server.endpoint)/x", headers: [("X-Empty", ""), ("X-A", "1")], body: body)
+            let request = HTTPRequest(
+                method, "\(server.endpoint)/x", headers: [("X-Empty", ""), ("X-A", "1")], body: body)
             _ = try await transport.send(request, bodyLimit: 0)
             let seen = try #require(server.requests.last)
             #expect(seen.method == method.rawValue && seen.body == body ?? [])
@@ -66,7 +71,8 @@ private func httpError(_ body: () async throws -> HTTPResponse) async throws -> 
         try await withThrowingTaskGroup(of: Void.self) { group in
             for index in 0..<60 {
                 group.addTask {
-                    let answer = try await transport.send(HTTPRequest(.get, "\(server.endpoint)/\(index)"), bodyLimit: 1)
+                    let answer = try await transport.send(
+                        HTTPRequest(.get, "\(server.endpoint)/\(index)"), bodyLimit: 1)
                     #expect(answer.body == [1])
                 }
             }
@@ -92,7 +98,9 @@ private func httpError(_ body: () async throws -> HTTPResponse) async throws -> 
 
     @Test func aLongerBodyThanTheLimitIsAnError() async throws {
         let server = try FaultyServer { _ in .answer(200, body: [UInt8](repeating: 0, count: 1001)) }
-        #expect(try await httpError { try await transport().send(HTTPRequest(.get, server.endpoint), bodyLimit: 1000) }.kind == .tooLarge)
+        #expect(
+            try await httpError { try await transport().send(HTTPRequest(.get, server.endpoint), bodyLimit: 1000) }.kind
+                == .tooLarge)
     }
 
     @Test func callbacksMayRefuse() async throws {
@@ -100,10 +108,12 @@ private func httpError(_ body: () async throws -> HTTPResponse) async throws -> 
         let server = try FaultyServer { _ in .answer(200, body: [1, 2, 3]) }
         let transport = try transport()
         let atHeaders = try await httpError {
-            try await transport.stream(HTTPRequest(.get, server.endpoint), onHeaders: { _ in throw No() }, onBody: { _ in })
+            try await transport.stream(
+                HTTPRequest(.get, server.endpoint), onHeaders: { _ in throw No() }, onBody: { _ in })
         }
         let atBody = try await httpError {
-            try await transport.stream(HTTPRequest(.get, server.endpoint), onHeaders: { _ in .stream }, onBody: { _ in throw No() })
+            try await transport.stream(
+                HTTPRequest(.get, server.endpoint), onHeaders: { _ in .stream }, onBody: { _ in throw No() })
         }
         #expect(atHeaders.kind == .refused && atBody.kind == .refused)
     }
@@ -116,10 +126,20 @@ private func httpError(_ body: () async throws -> HTTPResponse) async throws -> 
     ])
     func faultsAreTold(_ fault: Fault, _ kind: HTTPError.Kind) async throws {
         let server = try FaultyServer { _ in fault }
+        let timeouts = [.truncated, .reset].contains(kind) ? HTTPTimeouts() : Self.short
         let error = try await httpError {
-            try await transport().send(HTTPRequest(.get, server.endpoint, timeouts: Self.short), bodyLimit: 100)
+            try await transport().send(HTTPRequest(.get, server.endpoint, timeouts: timeouts), bodyLimit: 100)
         }
         #expect(error.kind == kind && error.message.contains("127.0.0.1"))
+    }
+
+    @Test func aKeptConnectionThatFallsSilentTimesOut() async throws {
+        let server = try FaultyServer { $0.index == 0 ? .answer(200) : .silence }
+        let transport = try transport { $0.threads = 1 }
+        _ = try await transport.send(HTTPRequest(.get, server.endpoint), bodyLimit: 0)
+        let request = HTTPRequest(.get, server.endpoint, timeouts: Self.short)
+        #expect(try await httpError { try await transport.send(request, bodyLimit: 0) }.kind == .timeout(.firstByte))
+        #expect(server.connections.total == 1)
     }
 
     @Test func aTotalTimeoutEndsABodyThatKeepsComing() async throws {
@@ -135,15 +155,20 @@ private func httpError(_ body: () async throws -> HTTPResponse) async throws -> 
         // A listener whose queue is full answers no further SYN.
         let listener = try TCPSocket.listen(backlog: 0)
         var held: [TCPSocket] = []
-        for _ in 0..<4 { if let socket = try? TCPSocket.connect(port: listener.port, waits: false) { held.append(socket) } }
-        let request = HTTPRequest(.get, "http://127.0.0.1:\(listener.port)/", timeouts: Self.short)
+        for _ in 0..<4 {
+            if let socket = try? TCPSocket.connect(port: listener.port, waits: false) { held.append(socket) }
+        }
+        let timeouts = HTTPTimeouts(connect: .milliseconds(300))
+        let request = HTTPRequest(.get, "http://127.0.0.1:\(listener.port)/", timeouts: timeouts)
         let error = try await httpError { try await transport().send(request, bodyLimit: 1) }
         #expect(error.kind == .timeout(.connect))
         withExtendedLifetime(held) {}
     }
 
     @Test func nobodyListens() async throws {
-        let error = try await httpError { try await transport().send(HTTPRequest(.get, "http://127.0.0.1:\(freePort())/"), bodyLimit: 1) }
+        let error = try await httpError {
+            try await transport().send(HTTPRequest(.get, "http://127.0.0.1:\(freePort())/"), bodyLimit: 1)
+        }
         #expect(error.kind == .connect)
     }
 
@@ -183,7 +208,9 @@ private func httpError(_ body: () async throws -> HTTPResponse) async throws -> 
     @Test func whatIsNoHTTPIsMalformed() async throws {
         let listener = try blurting("SSH-2.0-OpenSSH_9.2\r\n")
         defer { listener.shutDown() }
-        let error = try await httpError { try await transport().send(HTTPRequest(.get, "http://127.0.0.1:\(listener.port)/"), bodyLimit: 1) }
+        let error = try await httpError {
+            try await transport().send(HTTPRequest(.get, "http://127.0.0.1:\(listener.port)/"), bodyLimit: 1)
+        }
         #expect(error.kind == .malformed)
     }
 
@@ -208,14 +235,17 @@ private func httpError(_ body: () async throws -> HTTPResponse) async throws -> 
             $0.threads = 1
         }
         let tasks = (0..<3).map { _ in
-            Task { try await httpError { try await transport.send(HTTPRequest(.get, server.endpoint), bodyLimit: 1) }.kind }
+            Task {
+                try await httpError { try await transport.send(HTTPRequest(.get, server.endpoint), bodyLimit: 1) }.kind
+            }
         }
         while server.requests.isEmpty { await Task.yield() }
         for task in tasks.reversed() { task.cancel() }
         for task in tasks { #expect(try await task.value == .cancelled) }
         let early = Task {
             withUnsafeCurrentTask { $0?.cancel() }
-            return try await httpError { try await transport.send(HTTPRequest(.get, server.endpoint), bodyLimit: 1) }.kind
+            return try await httpError { try await transport.send(HTTPRequest(.get, server.endpoint), bodyLimit: 1) }
+                .kind
         }
         #expect(try await early.value == .cancelled)
     }

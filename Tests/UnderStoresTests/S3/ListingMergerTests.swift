@@ -43,7 +43,9 @@ import UnderStores
 
     @Test func unnameableKeysAreCountedNotShown() throws {
         let long = ByteString(String(repeating: "x", count: 256))
-        let keys: [ByteString] = ["d/", "d//x", "d/.", "d/..", "d/./y", "d/../z", "d/a\0b", "d/" + long, "d/ok", "d/" + long + "/k"]
+        let keys: [ByteString] = [
+            "d/", "d//x", "d/.", "d/..", "d/./y", "d/../z", "d/a\0b", "d/" + long, "d/ok", "d/" + long + "/k",
+        ]
         let (entries, unnameable, _) = try Self.merge(keys, prefix: "d/", size: 2)
         #expect(entries.map(\.name) == ["ok"])
         #expect(unnameable == 8)
@@ -54,11 +56,14 @@ import UnderStores
         var random = SeededGenerator(seed: seed)
         let alphabet = Array("a!-./0b".utf8)
         let keys = (0..<Int.random(in: 0...40, using: &random)).map { _ in
-            ByteString((0..<Int.random(in: 1...6, using: &random)).map { _ in alphabet.randomElement(using: &random) ?? 97 })
+            ByteString(
+                (0..<Int.random(in: 1...6, using: &random)).map { _ in alphabet.randomElement(using: &random) ?? 97 })
         }
         let (entries, _, shadowed) = try Self.merge(keys, size: Int.random(in: 1...7, using: &random))
-        let directories = Set(keys.compactMap { key in key.bytes.firstIndex(of: 47).map { ByteString(key.bytes[..<$0]) } })
-            .filter(\.isNameable)
+        let directories = Set(
+            keys.compactMap { key in key.bytes.firstIndex(of: 47).map { ByteString(key.bytes[..<$0]) } }
+        )
+        .filter(\.isNameable)
         let objects = Set(keys.filter { !$0.bytes.contains(47) && $0.isNameable })
         #expect(entries.count == Set(entries.map(\.name)).count, "a name came twice")
         #expect(Set(entries.filter { $0.attributes.kind == .directory }.map(\.name)) == directories)

@@ -39,12 +39,17 @@ import UnderStores
         }
     }
 
-    @Test(arguments: ["", "Fri, 24 May 2013", "Fri, 24 Mai 2013 00:00:00 GMT", "x, 99 May 2013 00:00:00 GMT", "1 2 3 4 5 6"])
+    @Test(arguments: [
+        "", "Fri, 24 May 2013", "Fri, 24 Mai 2013 00:00:00 GMT", "x, 99 May 2013 00:00:00 GMT", "1 2 3 4 5 6",
+    ])
     func malformedHTTPDateIsNoDate(_ text: String) {
         #expect(CivilTime(httpDate: text) == nil)
     }
 
-    @Test(arguments: ["", "2013-05-24", "2013-13-24T00:00:00Z", "2013-05-24T00:00:00", "-2013-05-24T00:00:00Z", "zzzz-05-24T00:00:00Z"])
+    @Test(arguments: [
+        "", "2013-05-24", "2013-13-24T00:00:00Z", "2013-05-24T00:00:00", "-2013-05-24T00:00:00Z",
+        "zzzz-05-24T00:00:00Z",
+    ])
     func malformedISODateIsNoDate(_ text: String) {
         #expect(CivilTime(iso8601: text) == nil)
     }
@@ -53,7 +58,10 @@ import UnderStores
         #expect(ContentRange("bytes 0-499/1234")?.range == 0..<500)
         #expect(ContentRange("bytes 0-499/1234")?.size == 1234)
         #expect(ContentRange("bytes 7-7/*")?.size == nil)
-        for text in ["", "bytes", "bytes 5-4/10", "bytes 0-10/10", "bytes */10", "bytes 0-/10", "items 0-1/2", "bytes 0-1", "bytes 0-18446744073709551615/*"] {
+        for text in [
+            "", "bytes", "bytes 5-4/10", "bytes 0-10/10", "bytes */10", "bytes 0-/10", "items 0-1/2", "bytes 0-1",
+            "bytes 0-18446744073709551615/*",
+        ] {
             #expect(ContentRange(text) == nil, "\(text)")
         }
     }
@@ -64,10 +72,11 @@ import UnderStores
         ObjectMetadata.attributes(of: HTTPHeaders([("Content-Length", "10"), ("ETag", "\"e\"")] + fields))
     }
 
-    @Test(arguments: [
-        ("33188", 0o644), ("33261", 0o755), ("100644", 0o644), ("0644", 0o644), ("644", 0o644), ("100755", 0o755),
-        ("0100600", 0o600), ("1777", 0o1777),
-    ] as [(String, UInt32)])
+    @Test(
+        arguments: [
+            ("33188", 0o644), ("33261", 0o755), ("100644", 0o644), ("0644", 0o644), ("644", 0o644), ("100755", 0o755),
+            ("0100600", 0o600), ("1777", 0o1777),
+        ] as [(String, UInt32)])
     func modeOfS3fsAndRclone(_ text: String, _ permissions: UInt32) {
         let found = attributes([("x-amz-meta-mode", text)])
         #expect(found?.permissions == permissions && found?.kind == .file)
@@ -96,13 +105,16 @@ import UnderStores
 
     @Test func nonsenseTimesAndOwnersFallBack() {
         let found = attributes([
-            ("x-amz-meta-mtime", "yesterday"), ("x-amz-meta-uid", "-3"), ("Last-Modified", "Fri, 24 May 2013 00:00:00 GMT"),
+            ("x-amz-meta-mtime", "yesterday"), ("x-amz-meta-uid", "-3"),
+            ("Last-Modified", "Fri, 24 May 2013 00:00:00 GMT"),
         ])
         #expect(found?.modified.seconds == 1_369_353_600 && found?.uid == nil)
     }
 
     @Test func emptyDirectoryObjectIsADirectory() {
-        let headers = HTTPHeaders([("content-length", "0"), ("Content-Type", "application/x-directory"), ("ETag", "\"d\"")])
+        let headers = HTTPHeaders([
+            ("content-length", "0"), ("Content-Type", "application/x-directory"), ("ETag", "\"d\""),
+        ])
         #expect(ObjectMetadata.attributes(of: headers)?.kind == .directory)
     }
 

@@ -3,7 +3,8 @@ import UnderStores
 
 @Suite struct S3Addresses {
     private func endpoint(
-        _ bucket: String, endpoint: String? = nil, style: S3Configuration.PathStyle = .auto, region: String = "eu-west-1"
+        _ bucket: String, endpoint: String? = nil, style: S3Configuration.PathStyle = .auto,
+        region: String = "eu-west-1"
     ) throws -> S3Endpoint {
         var configuration = try S3Configuration(bucket: bucket)
         configuration.endpoint = endpoint
@@ -33,7 +34,9 @@ import UnderStores
         #expect(try endpoint("b", endpoint: "https://host:80").authority == "host:80")
     }
 
-    @Test(arguments: ["host", "ftp://host", "http://", "http://host/path", "http://user@host", "http://a b", "http://h?q"])
+    @Test(arguments: [
+        "host", "ftp://host", "http://", "http://host/path", "http://user@host", "http://a b", "http://h?q",
+    ])
     func unusableEndpointsAreRefused(_ text: String) throws {
         #expect { try endpoint("b", endpoint: text) } throws: { ($0 as? StoreError)?.kind == .invalid }
     }
@@ -46,7 +49,9 @@ import UnderStores
         #expect(try S3Configuration(url: "s3://lake/ü x").prefix == "ü x/")
     }
 
-    @Test(arguments: ["s3://", "s3:///a", "http://x/y", "s3://a/../b", "s3://a/./b", "s3://..", "s3://a b", "s3://a?b", "s3://a@b/c"])
+    @Test(arguments: [
+        "s3://", "s3:///a", "http://x/y", "s3://a/../b", "s3://a/./b", "s3://..", "s3://a b", "s3://a?b", "s3://a@b/c",
+    ])
     func unusableURLsAreRefused(_ url: String) {
         #expect { try S3Configuration(url: url) } throws: { ($0 as? StoreError)?.kind == .invalid }
     }

@@ -10,7 +10,8 @@ import Testing
         let contents = keys.map { "<Contents><Key>\($0)</Key><Size>1</Size><ETag>e</ETag></Contents>" }
         let common = prefixes.map { "<CommonPrefixes><Prefix>\($0)</Prefix></CommonPrefixes>" }
         let token = next.map { "<NextContinuationToken>\($0)</NextContinuationToken>" } ?? ""
-        let text = "<ListBucketResult><IsTruncated>\(next != nil)</IsTruncated>\(token)"
+        let text =
+            "<ListBucketResult><IsTruncated>\(next != nil)</IsTruncated>\(token)"
             + (contents + common).joined() + "</ListBucketResult>"
         return .answer(200, body: Array(text.utf8))
     }
@@ -22,13 +23,13 @@ import Testing
     ])
     func aListingWithoutProgressIsAnError(_ answers: [Fault]) async throws {
         let server = try FaultyServer { answers[min($0.index, answers.count - 1)] }
-        let error = try await storeError { try await entries(impatientStore(server).list("")) }
+        let error = try await caughtStoreError { try await entries(impatientStore(server).list("")) }
         #expect(error.kind == .protocolViolation && server.requests.count <= answers.count + 1)
     }
 
     @Test func emptyPagesEndSomeTime() async throws {
         let server = try FaultyServer { Self.page(next: "\($0.index)") }
-        let error = try await storeError { try await entries(impatientStore(server).list("")) }
+        let error = try await caughtStoreError { try await entries(impatientStore(server).list("")) }
         #expect(error.kind == .protocolViolation)
     }
 
@@ -52,7 +53,7 @@ import Testing
         let server = try FaultyServer { $0.index == 0 ? Self.page(["a"], next: "1") : .error(403, "AccessDenied") }
         let listing = try impatientStore(server).list("")
         _ = try await listing.nextPage()
-        #expect(try await storeError { try await listing.nextPage() }.kind == .accessDenied)
+        #expect(try await caughtStoreError { try await listing.nextPage() }.kind == .accessDenied)
         #expect(try await listing.nextPage() == nil)
     }
 
@@ -60,26 +61,29 @@ import Testing
     func brokenXMLIsAnErrorOfTheStore(_ text: String) async throws {
         let server = try FaultyServer { _ in .answer(200, body: Array(text.utf8)) }
         let store = try impatientStore(server)
-        #expect(try await storeError { try await entries(store.list("")) }.kind == .protocolViolation)
+        #expect(try await caughtStoreError { try await entries(store.list("")) }.kind == .protocolViolation)
         #expect(server.requests.count == 3, "it is asked again, but few times")
     }
 
     @Test func cancellingAListingEndsIt() async throws {
         let server = try FaultyServer { _ in .silence }
-        let store = try impatientStore(server, adjusting: { $0.timeouts.firstByte = .seconds(60) })
-        let task = Task { try await storeError { try await entries(store.list("")) } }
+        let store = try impatientStore(server)
+        let task = Task { try await caughtStoreError { try await entries(store.list("")) } }
         while server.requests.isEmpty { await Task.yield() }
         task.cancel()
         #expect(try await task.value.kind == .cancelled)
     }
 
-    @Test(arguments: [ByteString("a//b"), ".", "..", "a/../b", "/a", "a/", "a\0b", ByteString([0xff, 0xfe]), ByteString(String(repeating: "x", count: 256))])
+    @Test(arguments: [
+        ByteString("a//b"), ".", "..", "a/../b", "/a", "a/", "a\0b", ByteString([0xff, 0xfe]),
+        ByteString(String(repeating: "x", count: 256)),
+    ])
     func whatCannotBeAKeyIsNotAskedFor(_ path: ByteString) async throws {
         let server = try FaultyServer { _ in .answer(500) }
         let store = try impatientStore(server)
         #expect(try await store.lookup(path) == nil)
-        #expect(try await storeError { try await entries(store.list(path)) }.kind == .notFound)
-        #expect(try await storeError { try await store.bytes(path, 0..<1) }.kind == .notFound)
+        #expect(try await caughtStoreError { try await entries(store.list(path)) }.kind == .notFound)
+        #expect(try await caughtStoreError { try await store.bytes(path, 0..<1) }.kind == .notFound)
         #expect(server.requests.isEmpty)
     }
 }

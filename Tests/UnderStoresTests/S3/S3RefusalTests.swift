@@ -17,7 +17,8 @@ private final class ChangingCredentials: AWSCredentialsProvider {
 }
 
 private let fixed = FixedCredentials(
-    AWSCredentials(accessKeyID: "AK", secretAccessKey: "very-secret", sessionToken: "tok-secret", source: "profile \"lake\""))
+    AWSCredentials(
+        accessKeyID: "AK", secretAccessKey: "very-secret", sessionToken: "tok-secret", source: "profile \"lake\""))
 
 @Suite struct S3Refusals {
     private let bucket = ScriptedBucket()
@@ -25,8 +26,8 @@ private let fixed = FixedCredentials(
     @Test func refusalsNameActionBucketAndSourceButNoSecret() async throws {
         let server = try FaultyServer { _ in .error(403, "AccessDenied") }
         let store = try impatientStore(server, credentials: fixed)
-        let read = try await storeError { try await store.bytes("d/o", 0..<1) }
-        let list = try await storeError { try await entries(store.list("d")) }
+        let read = try await caughtStoreError { try await store.bytes("d/o", 0..<1) }
+        let list = try await caughtStoreError { try await entries(store.list("d")) }
         #expect(read.kind == .accessDenied && list.kind == .accessDenied)
         #expect(read.message.contains("s3:GetObject") && read.message.contains("s3://lake/d/o"))
         #expect(list.message.contains("s3:ListBucket") && list.message.contains("s3://lake"))
@@ -40,7 +41,7 @@ private let fixed = FixedCredentials(
     @Test func aHeadThatIsRefusedIsExplainedByAGet() async throws {
         let bucket = bucket
         let server = try FaultyServer { $0.isListing ? bucket.answer($0) : .error(403, "SignatureDoesNotMatch") }
-        let error = try await storeError { try await impatientStore(server, credentials: fixed).lookup("o") }
+        let error = try await caughtStoreError { try await impatientStore(server, credentials: fixed).lookup("o") }
         #expect(error.kind == .accessDenied && error.message.contains("secret access key"))
     }
 
@@ -54,9 +55,11 @@ private let fixed = FixedCredentials(
         let server = try FaultyServer { _ in .error(404, "NoSuchBucket") }
         let store = try impatientStore(server)
         for error in [
-            try await storeError { try await store.lookup("o") }, try await storeError { try await store.lookup("") },
-            try await storeError { try await entries(store.list("")) }, try await storeError { try await store.bytes("o", 0..<1) },
-            try await storeError { try await store.check() },
+            try await caughtStoreError { try await store.lookup("o") },
+            try await caughtStoreError { try await store.lookup("") },
+            try await caughtStoreError { try await entries(store.list("")) },
+            try await caughtStoreError { try await store.bytes("o", 0..<1) },
+            try await caughtStoreError { try await store.check() },
         ] {
             #expect(error.kind == .notFound && error.message.contains("no bucket \"lake\" at \(server.endpoint)"))
         }
@@ -65,7 +68,7 @@ private let fixed = FixedCredentials(
     @Test func redirectsAreNotFollowed() async throws {
         let other = try FaultyServer { _ in .answer(200) }
         let server = try FaultyServer { _ in .error(307, "TemporaryRedirect", headers: [("Location", other.endpoint)]) }
-        let error = try await storeError { try await impatientStore(server).bytes("o", 0..<1) }
+        let error = try await caughtStoreError { try await impatientStore(server).bytes("o", 0..<1) }
         #expect(error.kind == .invalid && other.requests.isEmpty)
     }
 
@@ -82,10 +85,11 @@ private let fixed = FixedCredentials(
         #expect(try await store.lookup("o")?.kind == .file)
 
         let hopeless = try FaultyServer { _ in .error(403, code) }
-        let error = try await storeError {
+        let error = try await caughtStoreError {
             try await impatientStore(hopeless, credentials: ChangingCredentials()).bytes("o", 0..<1)
         }
-        #expect(error.kind == .accessDenied && error.message.contains("the test's chain") && hopeless.requests.count == 2)
+        #expect(
+            error.kind == .accessDenied && error.message.contains("the test's chain") && hopeless.requests.count == 2)
     }
 
     @Test func aHeadWithStaleCredentialsIsRenewedToo() async throws {
@@ -127,7 +131,9 @@ private let fixed = FixedCredentials(
             let region = request.headers["authorization"]?.contains("/one/") == true ? "two" : "one"
             return .error(301, "PermanentRedirect", headers: [("x-amz-bucket-region", region)])
         }
-        let error = try await storeError { try await impatientStore(server, credentials: fixed).bytes("o", 0..<1) }
+        let error = try await caughtStoreError {
+            try await impatientStore(server, credentials: fixed).bytes("o", 0..<1)
+        }
         #expect(error.kind == .invalid && server.requests.count == 2)
     }
 
@@ -150,8 +156,9 @@ private let fixed = FixedCredentials(
     @Test func aClockThatCannotBeMadeToFitIsSaid() async throws {
         let server = try FaultyServer { _ in .error(403, "RequestTimeTooSkewed", headers: [("Date", Self.serverTime)]) }
         let store = try impatientStore(server, credentials: fixed, now: { FileTime(seconds: 1_369_353_600 - 5000) })
-        let error = try await storeError { try await store.bytes("o", 0..<1) }
-        #expect(error.kind == .accessDenied && error.message.contains("clock is 5000 s off") && server.requests.count == 2)
+        let error = try await caughtStoreError { try await store.bytes("o", 0..<1) }
+        #expect(
+            error.kind == .accessDenied && error.message.contains("clock is 5000 s off") && server.requests.count == 2)
     }
 
     @Test func nobodyAtTheEndpoint() async throws {
@@ -161,14 +168,14 @@ private let fixed = FixedCredentials(
         let store = try S3Store(
             configuration: configuration, credentials: fixed, transport: TestTransport.shared,
             logger: TestTransport.quietLogger)
-        let error = try await storeError { try await store.check() }
+        let error = try await caughtStoreError { try await store.check() }
         #expect(error.kind == .unavailable && error.message.contains(endpoint))
         configuration.endpoint = "http://no-such-host.invalid"
         configuration.retry.attempts = 1
         let lost = try S3Store(
             configuration: configuration, credentials: fixed, transport: TestTransport.shared,
             logger: TestTransport.quietLogger)
-        let unresolved = try await storeError { try await lost.check() }
+        let unresolved = try await caughtStoreError { try await lost.check() }
         #expect(unresolved.kind == .unavailable && unresolved.message.contains("no-such-host.invalid"))
     }
 
@@ -176,10 +183,12 @@ private let fixed = FixedCredentials(
         let bucket = bucket
         let server = try FaultyServer { bucket.answer($0) }
         let key = try SSECustomerKey(base64: "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
-        let store = try impatientStore(server, credentials: fixed, adjusting: {
-            $0.requesterPays = true
-            $0.sseCustomerKey = key
-        })
+        let store = try impatientStore(
+            server, credentials: fixed,
+            adjusting: {
+                $0.requesterPays = true
+                $0.sseCustomerKey = key
+            })
         _ = try await store.lookup("o")
         _ = try await store.bytes("o", 0..<1)
         for request in server.requests {

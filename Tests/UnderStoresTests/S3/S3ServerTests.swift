@@ -7,9 +7,14 @@ import UnderStores
     /// Names that need care in URLs, signatures and XML, all valid in both servers.
     static func strangeNames(_ count: Int, seed: UInt64) -> [ByteString] {
         var random = SeededGenerator(seed: seed)
-        let pieces = [" ", "+", "%", "%20", "&", "&amp;", "<", ">", "\"", "'", "=", "?", "#", "ü", "u\u{308}", "日本", "😀", "~", "*", "(", "!", "@", "$", ",", ";", "[", "^", "`", "{", "|", "x", "0"]
+        let pieces = [
+            " ", "+", "%", "%20", "&", "&amp;", "<", ">", "\"", "'", "=", "?", "#", "ü", "u\u{308}", "日本", "😀", "~",
+            "*", "(", "!", "@", "$", ",", ";", "[", "^", "`", "{", "|", "x", "0",
+        ]
         return (0..<count).map { index in
-            let middle = (0..<Int.random(in: 1...5, using: &random)).map { _ in pieces.randomElement(using: &random) ?? "" }
+            let middle = (0..<Int.random(in: 1...5, using: &random)).map { _ in
+                pieces.randomElement(using: &random) ?? ""
+            }
             return ByteString("n\(index)" + middle.joined() + "e")
         }
     }
@@ -43,7 +48,11 @@ import UnderStores
         let server = try await MotoServer.shared.get()
         let bucket = try await server.makeBucket()
         try await bucket.put(
-            "f", "data", headers: [("x-amz-meta-mode", "33152"), ("x-amz-meta-uid", "12"), ("x-amz-meta-gid", "34"), ("x-amz-meta-mtime", "1500000000.5")])
+            "f", "data",
+            headers: [
+                ("x-amz-meta-mode", "33152"), ("x-amz-meta-uid", "12"), ("x-amz-meta-gid", "34"),
+                ("x-amz-meta-mtime", "1500000000.5"),
+            ])
         try await bucket.put("l", "to/the target", headers: [("x-amz-meta-mode", "41471")])
         try await bucket.put("olddir", "", headers: [("Content-Type", "application/x-directory")])
         let store = try server.store(bucket.bucket)
@@ -52,7 +61,7 @@ import UnderStores
         #expect(file.modified == FileTime(seconds: 1_500_000_000, nanoseconds: 500_000_000))
         #expect(try await store.lookup("l")?.kind == .symbolicLink)
         #expect(try await store.readLink("l") == "to/the target")
-        #expect(try await storeError { try await store.readLink("f") }.kind == .invalid)
+        #expect(try await caughtStoreError { try await store.readLink("f") }.kind == .invalid)
         #expect(try await store.lookup("olddir")?.kind == .directory)
         #expect(try await entries(store.list("olddir")).entries.isEmpty)
     }
@@ -60,8 +69,8 @@ import UnderStores
     @Test func unknownBucketOnMoto() async throws {
         let server = try await MotoServer.shared.get()
         let store = try server.store("there-is-no-such-bucket")
-        #expect(try await storeError { try await store.check() }.kind == .notFound)
-        #expect(try await storeError { try await store.lookup("x") }.kind == .notFound)
+        #expect(try await caughtStoreError { try await store.check() }.kind == .notFound)
+        #expect(try await caughtStoreError { try await store.lookup("x") }.kind == .notFound)
     }
 
     // MARK: The gateway checks signatures.
@@ -98,14 +107,17 @@ import UnderStores
                 configuration: configuration, credentials: wrong, transport: TestTransport.shared,
                 logger: TestTransport.quietLogger)
             for error in [
-                try await storeError { try await store.lookup("o") }, try await storeError { try await store.bytes("o", 0..<1) },
-                try await storeError { try await entries(store.list("")) }, try await storeError { try await store.check() },
+                try await caughtStoreError { try await store.lookup("o") },
+                try await caughtStoreError { try await store.bytes("o", 0..<1) },
+                try await caughtStoreError { try await entries(store.list("")) },
+                try await caughtStoreError { try await store.check() },
             ] {
-                #expect(error.kind == .accessDenied && error.message.contains(expected) && error.message.contains("a test"))
+                #expect(
+                    error.kind == .accessDenied && error.message.contains(expected) && error.message.contains("a test"))
             }
         }
         let anonymous = try server.store(bucket.bucket) { $0.anonymous = true }
-        let error = try await storeError { try await anonymous.bytes("o", 0..<1) }
+        let error = try await caughtStoreError { try await anonymous.bytes("o", 0..<1) }
         #expect(error.kind == .accessDenied && error.message.contains("anonymous"))
     }
 
@@ -143,8 +155,12 @@ import UnderStores
             try await group.waitForAll()
         }
         try await bucket.put("big", "short now")
-        #expect(try await storeError { try await store.bytes("big", 0..<4, expecting: version) }.kind == .versionChanged)
-        #expect(try await storeError { try await store.bytes("big", 4_000_000..<4_000_001, expecting: version) }.kind == .versionChanged)
+        #expect(
+            try await caughtStoreError { try await store.bytes("big", 0..<4, expecting: version) }.kind
+                == .versionChanged)
+        #expect(
+            try await caughtStoreError { try await store.bytes("big", 4_000_000..<4_000_001, expecting: version) }.kind
+                == .versionChanged)
     }
 
     @Test func aServerThatComesBackIsUsedAgain() async throws {
@@ -154,7 +170,7 @@ import UnderStores
         let store = try first.store(bucket.bucket) { $0.retry = RetryPolicy(attempts: 2, firstDelay: .milliseconds(1)) }
         #expect(try await store.bytes("o", 0..<5) == Array("hello".utf8))
         await first.stop()
-        #expect(try await storeError { try await store.bytes("o", 0..<5) }.kind == .unavailable)
+        #expect(try await caughtStoreError { try await store.bytes("o", 0..<5) }.kind == .unavailable)
         let second = try await first.restarted()
         #expect(try await store.bytes("o", 0..<5) == Array("hello".utf8))
         await second.stop()
@@ -179,11 +195,11 @@ import UnderStores
         }
         let changed = random.bytes(300_000)
         try server.directory.write("lake/a/data", changed)
-        let error = try await storeError { try await store.bytes("a/data", 0..<10, expecting: looked.version) }
+        let error = try await caughtStoreError { try await store.bytes("a/data", 0..<10, expecting: looked.version) }
         #expect(error.kind == .versionChanged, "If-Match is ignored, the ETag gives it away")
         #expect(try await store.lookup("a")?.kind == .directory)
         #expect(try await store.lookup("absent") == nil)
-        #expect(try await storeError { try await server.store("no-bucket").check() }.kind == .notFound)
+        #expect(try await caughtStoreError { try await server.store("no-bucket").check() }.kind == .notFound)
     }
 
     @Test func rclonesEndlessListingIsAnErrorNotALoop() async throws {
@@ -191,7 +207,7 @@ import UnderStores
         for index in 0..<1000 { try server.directory.write("lake/d\(index)/f", "x") }
         for index in 0..<1100 { try server.directory.write("lake/f\(index)", "x") }
         let store = try server.store("lake")
-        let error = try await storeError { try await entries(store.list("")) }
+        let error = try await caughtStoreError { try await entries(store.list("")) }
         #expect(error.kind == .protocolViolation && error.message.contains("no progress"))
         #expect(store.counters.listRequests < 10)
     }

@@ -27,7 +27,9 @@ final class RecordingSink: ReadSink {
 
 extension UnderStore {
     /// The bytes of one range.
-    func bytes(_ path: ByteString, _ range: Range<UInt64>, expecting version: ObjectVersion? = nil) async throws -> [UInt8] {
+    func bytes(_ path: ByteString, _ range: Range<UInt64>, expecting version: ObjectVersion? = nil) async throws
+        -> [UInt8]
+    {
         let sink = RecordingSink(from: range.lowerBound)
         try await read(path, range: range, expecting: version, into: sink)
         return sink.bytes

@@ -7,7 +7,8 @@ import UnderStores
     func testSuite(_ vector: SigningVector) {
         let signer = SigV4Signer(
             credentials: AWSCredentials(
-                accessKeyID: "AKIDEXAMPLE", secretAccessKey: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", source: "test"),
+                accessKeyID: "AKIDEXAMPLE", secretAccessKey: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+                source: "test"),
             region: "us-east-1", service: "service", time: CivilTime(FileTime(seconds: 1_440_938_160)),
             pathRule: vector.isNormalized ? .normalized : .verbatim)
         var headers = vector.headers.map { (name: $0.0, value: $0.1) }
@@ -26,7 +27,8 @@ import UnderStores
         #expect(authorization.hasSuffix("Signature=\(vector.signature)"))
     }
 
-    /// "Examples: Signature Calculations", Authenticating Requests: Using the Authorization Header, Amazon S3 API Reference.
+    /// "Examples: Signature Calculations", Authenticating Requests: Using the Authorization Header, Amazon S3 API
+    /// Reference.
     private func sign(
         _ method: String, _ path: String, query: [(name: String, value: String)] = [],
         headers: [(name: String, value: String)] = [], payloadHash: String = SigV4Signer.emptyPayloadHash
@@ -72,7 +74,9 @@ import UnderStores
     }
 
     @Test func queryIsSortedByItsEncodedBytes() {
-        let query = [(name: "b", value: "1"), (name: "a", value: "ü"), (name: "a", value: "Z"), (name: "A", value: "+ /")]
+        let query = [
+            (name: "b", value: "1"), (name: "a", value: "ü"), (name: "a", value: "Z"), (name: "A", value: "+ /"),
+        ]
         #expect(SigV4Signer.canonicalQuery(query) == "A=%2B%20%2F&a=%C3%BC&a=Z&b=1")
     }
 

@@ -19,7 +19,8 @@ import Testing
     private static let listing = """
         <?xml version="1.0" encoding="UTF-8"?>
         <ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>lake</Name><Prefix>x</Prefix>
-        <IsTruncated>true</IsTruncated><EncodingType>url</EncodingType><NextContinuationToken>to&amp;ken</NextContinuationToken>
+        <IsTruncated>true</IsTruncated><EncodingType>url</EncodingType>
+        <NextContinuationToken>to&amp;ken</NextContinuationToken>
         <Contents><Key>a+b%2B%C3%BC</Key><LastModified>2013-05-24T00:00:00.000Z</LastModified>
         <ETag>&quot;e1&quot;</ETag><Size>17</Size><Owner><ID>Key</ID><Key>no</Key></Owner></Contents>
         <Contents><Size>0</Size><Key><![CDATA[c]]></Key></Contents>
@@ -37,7 +38,8 @@ import Testing
     }
 
     @Test func keysAreTakenAsTheyAreWithoutURLEncoding() throws {
-        let page = try parse("<ListBucketResult><Contents><Key>a+%20b</Key><Size>1</Size></Contents></ListBucketResult>")
+        let page = try parse(
+            "<ListBucketResult><Contents><Key>a+%20b</Key><Size>1</Size></Contents></ListBucketResult>")
         #expect(page.objects[0].key == "a+%20b" && !page.isTruncated)
     }
 
@@ -51,15 +53,18 @@ import Testing
     }
 
     @Test(arguments: [
-        "<!DOCTYPE lolz [<!ENTITY a \"ha\"><!ENTITY b \"&a;&a;&a;&a;\">]><ListBucketResult><Name>&b;</Name></ListBucketResult>",
+        "<!DOCTYPE lolz [<!ENTITY a \"ha\"><!ENTITY b \"&a;&a;&a;&a;\">]>"
+            + "<ListBucketResult><Name>&b;</Name></ListBucketResult>",
         "<!DOCTYPE x SYSTEM \"file:///etc/passwd\"><ListBucketResult/>",
         "<!DOCTYPE x [<!ENTITY e SYSTEM \"file:///etc/passwd\">]><ListBucketResult><Name>&e;</Name></ListBucketResult>",
         "<ListBucketResult><Name>&undeclared;</Name></ListBucketResult>",
-        "<ListBucketResult><a><b></a></b></ListBucketResult>", "<html><body>Sign in to the hotel's wireless network</body></html>",
+        "<ListBucketResult><a><b></a></b></ListBucketResult>",
+        "<html><body>Sign in to the hotel's wireless network</body></html>",
         "", "not XML", "<ListBucketResult/><ListBucketResult/>",
         "<ListBucketResult><Contents><Key>a</Key></Contents></ListBucketResult>",
         "<ListBucketResult><Contents><Key>a</Key><Size>-1</Size></Contents></ListBucketResult>",
-        "<ListBucketResult><EncodingType>url</EncodingType><Contents><Key>%zz</Key><Size>1</Size></Contents></ListBucketResult>",
+        "<ListBucketResult><EncodingType>url</EncodingType>"
+            + "<Contents><Key>%zz</Key><Size>1</Size></Contents></ListBucketResult>",
     ])
     func hostileOrBrokenDocumentsAreProtocolViolations(_ text: String) {
         #expect { try parse(text) } throws: { ($0 as? StoreError)?.kind == .protocolViolation }
@@ -69,7 +74,8 @@ import Testing
         let deep = String(repeating: "<a>", count: 10_000)
         let long = "<ListBucketResult><Name>" + String(repeating: "x", count: 100_000)
         let large = "<ListBucketResult>" + String(repeating: "<Name>x</Name>", count: 100_000)
-        let many = "<ListBucketResult>" + String(repeating: "<Contents><Key>k</Key><Size>1</Size></Contents>", count: 10_001)
+        let many =
+            "<ListBucketResult>" + String(repeating: "<Contents><Key>k</Key><Size>1</Size></Contents>", count: 10_001)
         for text in [deep, "<ListBucketResult>" + deep, long, large, many] {
             #expect { try parse(text, inPiecesOf: 4096) } throws: { ($0 as? StoreError)?.kind == .protocolViolation }
         }
@@ -90,8 +96,11 @@ import Testing
 
     @Test func errorDocuments() {
         let body = Array(
-            "<Error><Code>AuthorizationHeaderMalformed</Code><Message>m</Message><Region>eu-west-1</Region></Error>".utf8)
-        #expect(S3ErrorDocument(body)?.code == "AuthorizationHeaderMalformed" && S3ErrorDocument(body)?.region == "eu-west-1")
+            "<Error><Code>AuthorizationHeaderMalformed</Code><Message>m</Message><Region>eu-west-1</Region></Error>"
+                .utf8)
+        #expect(
+            S3ErrorDocument(body)?.code == "AuthorizationHeaderMalformed"
+                && S3ErrorDocument(body)?.region == "eu-west-1")
         for text in ["", "<html/>", "<Error/>", "<Error><Code>x", "<NotError><Code>x</Code></NotError>"] {
             #expect(S3ErrorDocument(Array(text.utf8)) == nil, "\(text)")
         }
