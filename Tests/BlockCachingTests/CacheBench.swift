@@ -52,15 +52,28 @@ func files(under path: String) -> [String] {
     }
 }
 
-/// The byte of an object at an offset: different for every object and place.
-func expectedByte(_ seed: UInt64, _ offset: UInt64) -> UInt8 {
-    var mixed = (offset >> 3) &+ seed &* 0x9E37_79B9_7F4A_7C15
-    mixed = (mixed ^ mixed >> 30) &* 0xBF58_476D_1CE4_E5B9
-    mixed = (mixed ^ mixed >> 27) &* 0x94D0_49BB_1331_11EB
-    return UInt8(truncatingIfNeeded: mixed >> ((offset & 7) * 8))
-}
+/// Random bytes of a prime period, so that no two blocks of an object are alike.
+private let pattern: [UInt8] = {
+    var random = SeededRandom(seed: 2026)
+    let period = (0..<65_521).map { _ in UInt8.random(in: 0...255, using: &random) }
+    return period + period
+}()
 
-func expectedBytes(_ seed: UInt64, _ range: Range<UInt64>) -> [UInt8] { range.map { expectedByte(seed, $0) } }
+/// The bytes of an object at a range: different for every object and place.
+func expectedBytes(_ seed: UInt64, _ range: Range<UInt64>) -> [UInt8] {
+    [UInt8](unsafeUninitializedCapacity: range.count) { buffer, count in
+        var offset = range.lowerBound
+        while count < range.count {
+            let phase = Int((offset + seed * 7919) % 65_521)
+            let step = min(range.count - count, 65_521)
+            pattern.withUnsafeBytes { bytes in
+                _ = memcpy(buffer.baseAddress! + count, bytes.baseAddress! + phase, step)
+            }
+            count += step
+            offset += UInt64(step)
+        }
+    }
+}
 
 struct PlannedFailure: Error, Hashable { let number: Int }
 

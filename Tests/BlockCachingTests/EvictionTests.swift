@@ -77,7 +77,11 @@ import Testing
     }
 
     @Test func whenEverythingIsKeptReadsGoPastTheCache() async throws {
-        let bench = try CacheBench(quota: 4 << 20) { $0.passthroughShare = 1 }
+        let bench = try CacheBench(quota: 4 << 20) {
+            $0.passthroughShare = 1
+            $0.highWatermark = 1
+            $0.lowWatermark = 1
+        }
         let kept = bench.cache.object(objectID("kept", size: 4 << 20), source: CountingSource(seed: 99))
         _ = try await kept.ensure(0..<4 << 20)
         let loan = try #require(try kept.passthroughLoan())
@@ -96,7 +100,11 @@ import Testing
     }
 
     @Test func readersThatShareAFetchPastTheCacheShareItsBytes() async throws {
-        let bench = try CacheBench(quota: 4 << 20) { $0.passthroughShare = 1 }
+        let bench = try CacheBench(quota: 4 << 20) {
+            $0.passthroughShare = 1
+            $0.highWatermark = 1
+            $0.lowWatermark = 1
+        }
         let kept = bench.cache.object(objectID("kept", size: 4 << 20), source: CountingSource(seed: 99))
         _ = try await kept.ensure(0..<4 << 20)
         let loan = try #require(try kept.passthroughLoan())
