@@ -142,9 +142,15 @@ def cold_sequential(bench):
             bench.failed("gateway", failure)
             continue
 
-        def through_larder(store=store):
+        used = []
+
+        def through_larder(store=store, used=used):
             with bench.larder() as node:
-                return reading.sequential(os.path.join(node.mount(store), bench.OBJECT))
+                path = os.path.join(node.mount(store), bench.OBJECT)
+                before = node.processor_seconds()
+                result = reading.sequential(path)
+                used.append(node.processor_seconds() - before)
+                return result
 
         def through_peer(peer, store=store):
             with peer.mounted(store, bench.scratch()) as root:
@@ -162,6 +168,8 @@ def cold_sequential(bench):
             systems[peer.name] = lambda peer=peer: through_peer(peer)
         bench.compare(
             systems, RATE, {"larder": Bar(0.6)}, against=references, suffix=f" ({store.name})", settle=os.sync)
+        if used:
+            bench.add(f"larder's processes ({store.name})", PROCESSOR, used)
 
 
 @case("first-byte")
