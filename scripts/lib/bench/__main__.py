@@ -21,6 +21,7 @@ from .stores import BUCKET, GatewayStore, NginxStore
 
 TOOLS = os.path.abspath(".tools/bin")
 PARTS = 64
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def say(text):
@@ -197,14 +198,27 @@ def write_json(path, facts, rows):
         out.write("\n")
 
 
+def ignore_signals():
+    """A second Ctrl-C must not interrupt the tidying up."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def stop(number, _):
+    ignore_signals()
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(128 + number)
+
+
 def main():
     chosen = arguments()
     if chosen.list:
         print("\n".join(f"{name:<18}{function.__doc__}" for name, function in CASES.items()))
         return 0
     binary = os.environ["LARDER_BINARY"]
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    for number in STOPPING:
+        signal.signal(number, stop)
     directory = tempfile.mkdtemp(prefix="larder-bench.", dir=chosen.directory)
     bench, facts, stopped = None, None, False
     try:
@@ -221,8 +235,7 @@ def main():
     except Failure as failure:
         bench.complain(str(failure))
     finally:
-        # Another Ctrl-C must not interrupt the tidying up.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        ignore_signals()
         with open("/proc/self/mountinfo", encoding="utf-8") as mounts:
             left = [line.split(" ")[4] for line in mounts if line.split(" ")[4].startswith(directory + "/")]
         if left:
