@@ -47,10 +47,10 @@ enum {
 
 // The session's userdata. The hooks below see it from libfuse's threads; only the thread that serves INIT writes it.
 struct larder_fuse_context {
-    void *bridge;          // the Swift object
-    uint64_t init_unique;  // of the INIT request being answered, else 0
+    void *bridge, *session;  // the Swift objects
+    uint64_t init_unique;    // of the INIT request being answered, else 0
     int wants_passthrough;
-    int has_passthrough;  // after INIT: what the kernel was told
+    int has_passthrough;     // after INIT: what the kernel was told
     uint32_t kernel_minor;
 };
 

@@ -51,8 +51,10 @@ package final class CoordinatorLink: Sendable {
     let state = Lock(State())
     private let currentGeneration = Atomic<UInt64>(0)
     private let currentRoot = Atomic<UInt64>(0)
-    /// Sends what a receive thread must not send itself; its tasks are short.
-    let workers = WorkerPool(name: "larder-link", threads: 2)
+    /// Sends what a receive thread must not send itself; its tasks are short. Two threads, so that a full socket of one
+    /// session does not stop another.
+    static let sharedWorkers = WorkerPool(name: "larder-link", threads: 2)
+    var workers: WorkerPool { Self.sharedWorkers }
 
     /// A request is sent again at most this often, so that one that kills the coordinator does not do so for ever.
     static let maximumAttempts = 5

@@ -34,6 +34,14 @@ final class FuseSession: @unchecked Sendable {
             throw error
         }
         self.session = session
+        context.pointee.session = Unmanaged.passUnretained(self).toOpaque()
+    }
+
+    /// The session of a request, on one of its threads.
+    static func of(_ request: fuse_req_t) -> FuseSession? {
+        guard let user = fuse_req_userdata(request) else { return nil }
+        let context = user.assumingMemoryBound(to: larder_fuse_context.self)
+        return Unmanaged<FuseSession>.fromOpaque(context.pointee.session).takeUnretainedValue()
     }
 
     /// Whether INIT agreed on passthrough.

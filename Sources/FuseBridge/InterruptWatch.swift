@@ -13,6 +13,8 @@ final class InterruptWatch: Sendable {
     /// A person who presses Ctrl-C does not notice less.
     private static let interval = 200
 
+    var watchedCount: Int { state.withLock { $0.watched.count } }
+
     func add(_ request: ParkedRequest) {
         let mustStart = state.withLock { state in
             state.watched.append(request)

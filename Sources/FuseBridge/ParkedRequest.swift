@@ -17,12 +17,15 @@ final class ParkedRequest: @unchecked Sendable {
     }
 
     private let raw: fuse_req_t
+    /// Answering uses libfuse's session, which must outlive its last thread for that.
+    private let session: FuseSession?
     private let caller: Int32
     private let state = Atomic<UInt8>(State.parking)
 
     private init(_ request: consuming FuseRequest) {
         caller = request.callerThread
         raw = request.take()
+        session = FuseSession.of(raw)
     }
 
     /// Parks a request. nil: its caller had already been interrupted, and it was answered.

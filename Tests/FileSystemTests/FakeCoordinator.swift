@@ -16,7 +16,10 @@ final class FakeCoordinator: @unchecked Sendable {
         var ttlMilliseconds: UInt32 = 60_000
         var negativeMilliseconds: UInt32 = 60_000
         var pageEntries = 1000
-        var lookupNeverAnswers: Set<ByteString> = []
+        /// Lookups of these names while they are absent, and opens of them, get no answer.
+        var neverAnswered: Set<ByteString> = []
+        /// Opens are answered once this is set.
+        var openGate: OneShot<Bool>?
     }
     struct Log {
         var lookups: [ByteString: Int] = [:]
@@ -33,7 +36,8 @@ final class FakeCoordinator: @unchecked Sendable {
     let socketPath: String
     let script = Lock(Script())
     let log = Lock(Log())
-    fileprivate let pool = WorkerPool(name: "fake", threads: 3)
+    // Threads of a pool live as long as the process, so all share one. A gated open holds a thread.
+    fileprivate static let pool = WorkerPool(name: "fake", threads: 8)
     private let server: Lock<SessionServer?> = Lock(nil)
     private let sessions = Lock<[Session]>([])
     private var fileCount = 0
@@ -134,7 +138,7 @@ private final class FakeSession: SessionHandler, @unchecked Sendable {
 
     func receive(_ body: WireEnvelope.OneOf_Body, id: UInt64, descriptors: [Descriptor]) {
         guard let owner else { return }
-        owner.pool.submit { [self] in
+        FakeCoordinator.pool.submit { [self] in
             do { try answer(body, id, descriptors, owner) } catch let error as Errno {
                 session.fail(id, error, "\(error)")
             } catch { session.fail(id, .ioError, "\(error)") }
@@ -162,7 +166,8 @@ private final class FakeSession: SessionHandler, @unchecked Sendable {
         case .lookup(let lookup):
             let name = ByteString(lookup.name)
             owner.log.withLock { $0.lookups[name, default: 0] += 1 }
-            if script.lookupNeverAnswers.contains(name) { return }
+            let known = script.tree.children[lookup.parent]?[name]
+            if known == nil, script.neverAnswered.contains(name) { return }
             var entry = WireEntry()
             entry.negativeTtlMilliseconds = script.negativeMilliseconds
             if let inode = script.tree.children[lookup.parent]?[name],
@@ -242,6 +247,8 @@ private final class FakeSession: SessionHandler, @unchecked Sendable {
         guard let attributes = script.tree.attributes(open.inode, ttl: script.ttlMilliseconds),
             case .file(let file) = script.tree.nodes[open.inode]?.content
         else { throw Errno.staleNFSFileHandle }
+        if let node = script.tree.nodes[open.inode], script.neverAnswered.contains(node.name) { return }
+        _ = script.openGate?.wait()
         var opened = WireOpened()
         opened.attributes = attributes
         opened.keepCache = true

@@ -12,19 +12,19 @@ final class MountFixture: Sendable {
     let mount: FuseMount
     let path: String
 
-    /// Blocking work of tests: never on Swift's cooperative pool.
-    static let blocking = WorkerPool(name: "test-block", threads: 8)
-
     static func start(
         _ coordinator: FakeCoordinator, patience: Duration = .seconds(30)
     ) async throws -> MountFixture {
-        try await blocking.run { () throws in try MountFixture(coordinator, patience) }
+        try await blocking { try MountFixture(coordinator, patience) }
     }
+
+    private let guardian: Guardian
 
     private init(_ coordinator: FakeCoordinator, _ patience: Duration) throws {
         self.coordinator = coordinator
         path = coordinator.directory + "/mnt"
         mkdir(path, 0o755)
+        guardian = try Guardian(path)
         link = try coordinator.link(patience: patience)
         mount = try FuseMount.start(
             options: .init(mountPoint: path, source: "fake://tree,a b"), link: link, logger: quietLogger)
@@ -36,10 +36,31 @@ final class MountFixture: Sendable {
         rmdir(path)
     }
 
+    /// Runs a Python program with the mount point as `M`. Tests touch a mount only from other processes: this one, if it
+    /// crashed while one of its threads waited for itself, could not even be killed.
+    func python(_ program: String) async throws -> (code: Int32, output: String) {
+        try await shell("python3 - <<'END'\nimport os\nM = os.environ['M']\n\(program)\nEND")
+    }
+
     /// Runs a shell command with the mount point as `$M`, in a process of its own that dies with this one.
     func shell(_ command: String) async throws -> (code: Int32, output: String) {
         let child = try await Shell.start(command, mountPoint: path)
         return (await child.wait(), child.output)
+    }
+}
+
+/// Unmounts a directory when this process ends, in whatever way: a shell waits for the end of a pipe.
+private final class Guardian: Sendable {
+    private let alive: Descriptor
+
+    init(_ path: String) throws {
+        let (reading, writing) = try Descriptor.pipe()
+        alive = writing
+        let pid = try ChildProcess.start(
+            "/bin/bash", arguments: ["bash", "-c", "trap '' INT TERM HUP; read x; umount -l \"$M\" 2>/dev/null; rm -rf --one-file-system \"${M%/*}\""],
+            environment: ["M": path, "PATH": "/usr/bin:/bin:/usr/sbin:/sbin"], descriptors: .init(input: reading),
+            newSession: true)
+        startThread(named: "test-guardian") { _ = ChildProcess.wait(for: pid) }
     }
 }
 
@@ -72,7 +93,7 @@ final class Shell: Sendable {
     deinit { if exitCode.wait(timeout: .zero) == nil { kill(pid, SIGKILL) } }
 
     func wait() async -> Int32 {
-        await MountFixture.blocking.run { [exitCode] in exitCode.wait() ?? -1 }
+        (try? await blocking { [exitCode] in exitCode.wait() ?? -1 }) ?? -1
     }
 
     var output: String {
@@ -101,5 +122,35 @@ struct SplitMix: RandomNumberGenerator {
         z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
         z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
         return z ^ (z >> 31)
+    }
+}
+
+extension FakeCoordinator {
+    /// A plain file with these bytes, to compare with; its path.
+    func reference(_ bytes: [UInt8]) throws -> String {
+        let path = "\(directory)/reference-\(UInt32.random(in: 0 ... .max))"
+        let file = try Descriptor.open(path, O_WRONLY | O_CREAT)
+        try bytes.withUnsafeBytes { try file.write($0, at: 0) }
+        return path
+    }
+}
+
+/// Whether `condition` becomes true within half a minute; it is tried off Swift's cooperative pool.
+func eventually(_ condition: @escaping @Sendable () -> Bool) async -> Bool {
+    (try? await blocking {
+        let deadline = MonotonicClock.now() + 30_000_000_000
+        while !condition() {
+            if MonotonicClock.now() > deadline { return false }
+            pause(milliseconds: 5)
+        }
+        return true
+    }) ?? false
+}
+
+/// Runs a blocking `body` on a thread of its own: never on Swift's cooperative pool, and not on a shared pool either, where
+/// tests that wait could keep out what they wait for.
+func blocking<Result: Sendable>(_ body: @escaping @Sendable () throws -> Result) async throws -> Result {
+    try await withCheckedThrowingContinuation { continuation in
+        startThread(named: "test-blocking") { continuation.resume(with: Swift.Result { try body() }) }
     }
 }
