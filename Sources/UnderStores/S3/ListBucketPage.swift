@@ -32,7 +32,7 @@ struct ListBucketHandler: XMLElementHandler {
 
     mutating func begin(_ name: String, depth: Int) throws(StoreError) {
         if depth == 1, name != "ListBucketResult" {
-            throw StoreError(.protocolViolation, "the store answered a listing with <\(name)>")
+            throw StoreError(.protocolViolation, "the store answered a listing with <\(name.printable)>")
         }
         path.append(name)
         if depth == 2, name == "Contents" { raw = (nil, nil, nil, nil) }

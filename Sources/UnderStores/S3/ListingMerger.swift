@@ -42,11 +42,12 @@ package struct ListingMerger: Sendable {
             if let last, place <= last {
                 throw StoreError(
                     .protocolViolation,
-                    "the listing makes no progress: \"\(place)\" comes after \"\(last)\""
+                    "the listing makes no progress: \"\(place.description.printable)\" after \"\(last.description.printable)\""
                 )
             }
             guard place.hasPrefix(prefix) else {
-                throw StoreError(.protocolViolation, "the listing of \"\(prefix)\" contains \"\(place)\"")
+                throw StoreError(
+                    .protocolViolation, "the listing of \"\(prefix)\" has \"\(place.description.printable)\"")
             }
             last = place
             hasKeys = true

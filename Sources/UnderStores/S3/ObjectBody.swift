@@ -64,7 +64,9 @@ final class ObjectBody: S3BodyConsumer, @unchecked Sendable {
             throw violation("the answer has no Content-Length")
         }
         let part = try response.headers["content-range"].map { text throws(StoreError) in
-            guard let part = ContentRange(text) else { throw violation("the Content-Range \"\(text)\" is malformed") }
+            guard let part = ContentRange(text) else {
+                throw violation("the Content-Range \"\(text.printable)\" is malformed")
+            }
             return part
         }
         skip = 0
@@ -99,7 +101,8 @@ final class ObjectBody: S3BodyConsumer, @unchecked Sendable {
         }
         let actual = ObjectMetadata.version(tag: tag, modified: modified ?? FileTime(seconds: 0), size: size ?? 0)
         if let version, version != actual {
-            throw StoreError(.versionChanged, "\(name) has changed: it has version \(actual), expected was \(version)")
+            throw StoreError(
+                .versionChanged, "\(name) has changed: it has version \(actual.description.printable), not \(version)")
         }
         version = actual
     }

@@ -169,7 +169,7 @@ final class S3Client: Sendable {
         return .suspicious(
             StoreError(
                 .protocolViolation,
-                "\(judge.origin) refuses a HEAD but answers the same GET: \(call.key.map(\.description) ?? "")"))
+                "\(judge.origin) refuses a HEAD but answers the same GET: \(call.key?.description.printable ?? "")"))
     }
 
     private struct Discard: S3BodyConsumer {

@@ -58,7 +58,7 @@ package final class S3Store: UnderStore {
     func key(_ path: ByteString) -> ByteString { prefix + path }
 
     /// For messages.
-    func name(_ path: ByteString) -> String { "s3://\(configuration.bucket)/\(key(path))" }
+    func name(_ path: ByteString) -> String { "s3://\(configuration.bucket)/\(key(path).description.printable)" }
 
     /// Whether a key can stand for the path: UTF-8, not too long, and every part something that POSIX can name.
     func canExist(_ path: ByteString) -> Bool {
@@ -133,7 +133,7 @@ package final class S3Store: UnderStore {
         if !prefix.isEmpty { query.append(("prefix", prefix.description)) }
         if let token { query.append(("continuation-token", token)) }
         let (sent, headers) = (query, payerHeaders)
-        let body = ListBody(name: "s3://\(configuration.bucket)/\(prefix)")
+        let body = ListBody(name: "s3://\(configuration.bucket)/\(prefix.description.printable)")
         let response = try await client.perform(body, policy: policy) {
             S3Call("s3:ListBucket", .get, query: sent, headers: headers, verb: .list)
         }

@@ -47,6 +47,7 @@ struct S3Judge: Sendable {
                 error(.accessDenied, call, "was refused: \(who) are not accepted; renew them", document))
         }
         if let elsewhere = response.headers["x-amz-bucket-region"] ?? document.region, elsewhere != region,
+            Self.isRegion(elsewhere),
             [301, 307, 308, 400, 403].contains(response.status), response.status != 403 || code.isEmpty
         {
             return .region(
@@ -81,6 +82,12 @@ struct S3Judge: Sendable {
         default: break
         }
         return .fail(error(.invalid, call, "was refused as invalid", document, response.status))
+    }
+
+    /// A region becomes a part of a host name: nothing else may come from an answer.
+    private static func isRegion(_ text: String) -> Bool {
+        (1...40).contains(text.utf8.count)
+            && text.utf8.allSatisfy { (48...57).contains($0) || (97...122).contains($0) || $0 == UInt8(ascii: "-") }
     }
 
     func verdict(on failure: HTTPError, to call: S3Call) -> S3Verdict {
@@ -125,13 +132,13 @@ struct S3Judge: Sendable {
     private var who: String { source.map { "credentials from \($0)" } ?? "anonymous callers" }
 
     private func target(_ call: S3Call) -> String {
-        "s3://\(bucket)" + (call.key.map { "/\($0)" } ?? "") + " at \(origin)"
+        "s3://\(bucket)" + (call.key.map { "/\($0.description.printable)" } ?? "") + " at \(origin)"
     }
 
     private func error(
         _ kind: StoreError.Kind, _ call: S3Call, _ what: String, _ document: S3ErrorDocument, _ status: Int? = nil
     ) -> StoreError {
-        let code = document.code.isEmpty ? status.map { "HTTP \($0)" } : document.code
+        let code = document.code.isEmpty ? status.map { "HTTP \($0)" } : document.code.printable
         return StoreError(kind, "\(call.action) on \(target(call)) \(what)" + (code.map { " (\($0))" } ?? ""))
     }
 

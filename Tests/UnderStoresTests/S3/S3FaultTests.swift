@@ -8,7 +8,8 @@ import Testing
 /// frozen.
 func impatientStore(
     _ server: FaultyServer, bucket: String = "lake", credentials: any AWSCredentialsProvider = FixedCredentials(nil),
-    now: @escaping @Sendable () -> FileTime = { FileTime.now() }, waits: Lock<[Duration]> = Lock([]), isFrozen: Bool = false,
+    now: @escaping @Sendable () -> FileTime = { FileTime.now() }, waits: Lock<[Duration]> = Lock([]),
+    isFrozen: Bool = false,
     adjusting adjust: (inout S3Configuration) -> Void = { _ in }
 ) throws -> S3Store {
     var configuration = try S3Configuration(bucket: bucket)

@@ -137,6 +137,23 @@ private let fixed = FixedCredentials(
         #expect(error.kind == .invalid && server.requests.count == 2)
     }
 
+    @Test(arguments: ["evil.example/#", "a b", "", "EU\u{0}", "x@y"])
+    func whatIsNoRegionIsNotBelieved(_ region: String) async throws {
+        let server = try FaultyServer { _ in
+            .error(400, "AuthorizationHeaderMalformed", extra: "<Region>\(region)</Region>")
+        }
+        let store = try impatientStore(server, credentials: fixed)
+        #expect(try await caughtStoreError { try await store.bytes("o", 0..<1) }.kind == .invalid)
+        #expect(store.region == "us-east-1" && server.requests.count == 1)
+    }
+
+    @Test func messagesStayOnOneLine() async throws {
+        let server = try FaultyServer { _ in .error(403, "Access\nDenied\r\u{85}" + String(repeating: "x", count: 5000))
+        }
+        let error = try await caughtStoreError { try await impatientStore(server).bytes("a\nb\u{2028}c", 0..<1) }
+        #expect(error.message.allSatisfy { !$0.isNewline } && error.message.count < 1000)
+    }
+
     private static let serverTime = "Fri, 24 May 2013 00:00:00 GMT"
 
     @Test(arguments: [-7200, 7200])
