@@ -1,4 +1,6 @@
 """Larder as a node has it: one coordinator with a cache of its own, and mounts."""
+import collections
+import contextlib
 import json
 import os
 import shutil
@@ -8,6 +10,9 @@ import time
 
 from .processes import Failure, processor_seconds, run, unmount
 from .stores import BUCKET
+
+
+Process = collections.namedtuple("Process", ["pid", "name"])
 
 
 class LarderNode:
@@ -20,7 +25,6 @@ class LarderNode:
         self.binary = binary
         self.directory = directory
         self.complain = complain
-        self.coordinator = None
         self.mountpoints = []
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         self.environment.update(
@@ -59,9 +63,7 @@ class LarderNode:
             self.run("umount", mountpoint)
 
     def status(self):
-        status = json.loads(self.run("status", "--json"))
-        self.coordinator = status["coordinator"]["pid"]
-        return status
+        return json.loads(self.run("status", "--json"))
 
     def requests(self):
         """What the coordinator has asked of all stores since it started."""
@@ -83,30 +85,35 @@ class LarderNode:
                 return f"unknown ({error.strerror})"
 
     def __exit__(self, *_):
-        if self.coordinator is None:
-            try:
-                self.status()
-            except Failure:
-                pass
-        for mountpoint in self.mountpoints:
-            if os.path.ismount(mountpoint):
-                subprocess.run(
-                    [self.binary, "umount", mountpoint], env=self.environment, capture_output=True, check=False)
-            if os.path.ismount(mountpoint):
-                self.complain(f"larder umount {mountpoint} did not unmount it")
-                unmount(mountpoint)
-        self._wait_for_coordinator()
-        if any(os.path.ismount(mountpoint) for mountpoint in self.mountpoints):
-            self.complain(f"still mounted: something in {self.directory}")
-        else:
+        deadline = time.monotonic() + 15
+        while (left := self.processes()) and time.monotonic() < deadline:
+            # Again and again: when a mount was interrupted, it may appear only now. The coordinator leaves with the last.
+            self._unmount_all()
+            time.sleep(0.02)
+        self._unmount_all()
+        for process in left:
+            self.complain(f"{process.name} (pid {process.pid}) was still there 15 s after the last mount; killed")
+            os.kill(process.pid, signal.SIGKILL)
+        for mountpoint in filter(os.path.ismount, self.mountpoints):
+            self.complain(f"larder umount {mountpoint} did not unmount it")
+            unmount(mountpoint)
+        if not any(map(os.path.ismount, self.mountpoints)):
             shutil.rmtree(self.directory, ignore_errors=True)
 
-    def _wait_for_coordinator(self):
-        """It leaves with its last mount."""
-        gone = f"/proc/{self.coordinator}"
-        deadline = time.monotonic() + 15
-        while self.coordinator and os.path.exists(gone) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        if self.coordinator and os.path.exists(gone):
-            self.complain(f"the coordinator (pid {self.coordinator}) was still there 15 s after its last mount; killed")
-            os.kill(self.coordinator, signal.SIGKILL)
+    def _unmount_all(self):
+        for mountpoint in filter(os.path.ismount, self.mountpoints):
+            subprocess.run([self.binary, "umount", mountpoint], env=self.environment, capture_output=True, check=False)
+
+    def processes(self):
+        """The programs of this node that run: all inherit where its socket is."""
+        mark = f"XDG_RUNTIME_DIR={self.directory}/run".encode()
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                with open(f"/proc/{pid}/environ", "rb") as environment:
+                    if mark not in environment.read().split(b"\0"):
+                        continue
+                with open(f"/proc/{pid}/cmdline", "rb") as arguments:
+                    name = b" ".join(arguments.read().split(b"\0")[:2]).decode(errors="replace")
+                found.append(Process(int(pid), name))
+        return found

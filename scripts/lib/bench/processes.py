@@ -15,17 +15,22 @@ class Failure(Exception):
 def run(arguments, what=None, environment=None, patience=PATIENCE):
     """The standard output of a program that must succeed."""
     try:
-        done = subprocess.run(
-            arguments, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-            timeout=patience, check=False, preexec_fn=s3_gateway.die_with_parent)
-    except subprocess.TimeoutExpired as error:
-        raise Failure(f"{what or arguments[0]} did not end in {patience} s") from error
+        process = subprocess.Popen(
+            arguments, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, errors="replace", preexec_fn=s3_gateway.die_with_parent)
     except OSError as error:
         raise Failure(f"{arguments[0]}: {error.strerror}") from error
-    if done.returncode != 0:
-        lines = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
-        raise Failure(f"{what or arguments[0]} exited with {done.returncode}: {lines[-1]}")
-    return done.stdout
+    try:
+        out, problem = process.communicate(timeout=patience)
+    except subprocess.TimeoutExpired as error:
+        raise Failure(f"{what or arguments[0]} did not end in {patience} s") from error
+    finally:
+        # Not killed at once: `larder mount` takes back what it has started.
+        stop(process)
+    if process.returncode != 0:
+        lines = (problem.strip() or out.strip() or "no message").splitlines()
+        raise Failure(f"{what or arguments[0]} exited with {process.returncode}: {lines[-1]}")
+    return out
 
 
 def start(arguments, log, environment=None):
