@@ -4,8 +4,8 @@ extension BlockCache {
     /// Ends fetches, writes everything to the disks and marks the cache clean, so that a later boot can trust it.
     /// Handles and loans that are left fail from now on; their descriptors stay readable.
     package func shutdown() async {
-        guard !engine.isClosed else { return }
-        for task in engine.beginClosing() { await task.value }
+        guard engine.index != nil else { return }
+        await stopFetching()
         let engine = engine
         await withCheckedContinuation { continuation in
             engine.flusher.submit {
@@ -15,6 +15,11 @@ extension BlockCache {
             }
         }
         engine.abandon()
+    }
+
+    /// Refuses new work and waits for the end of fetches that run; nothing arrives any more.
+    func stopFetching() async {
+        for task in engine.beginClosing() { await task.value }
     }
 
     /// Waits until every change so far is saved and in the index.

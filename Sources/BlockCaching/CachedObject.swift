@@ -38,7 +38,9 @@ package final class CachedObject: Sendable {
 
     /// Starts fetching what is absent of `range` behind all demands, and returns at once. Errors are counted only; without room in
     /// any tier nothing is fetched. Any thread; does not block.
-    package func prefetch(_ range: Range<UInt64>) { entry.prefetch(range) }
+    package func prefetch(_ range: Range<UInt64>) {
+        withExtendedLifetime(self) { entry.prefetch(range) }
+    }
 
     /// The bytes of `range` (clipped to the object) in memory, whatever the state of the cache; nil when the range is empty.
     /// For readers whose blocks vanish faster than they can read them, or whose read of the cache file failed.
@@ -47,11 +49,13 @@ package final class CachedObject: Sendable {
     /// Lends the cache file: with its block map, whose blocks may be evicted under the reader; or without, when the file is
     /// complete and fits the share of the tier that loans may keep from eviction.
     /// Throws `CacheError.noTier` when no tier can hold the file: use `readThrough`. Blocks on the disk.
-    package func loan() throws -> BlockLoan { try entry.loan() }
+    package func loan() throws -> BlockLoan { try withExtendedLifetime(self) { try entry.loan() } }
 
     /// Lends a complete, verified file for FUSE passthrough: it is not evicted while lent. nil when it is not complete, not
     /// verified yet in this boot (a `loan` starts that), or over the share. Blocks on the disk.
-    package func passthroughLoan() throws -> BlockLoan? { try entry.passthroughLoan() }
+    package func passthroughLoan() throws -> BlockLoan? {
+        try withExtendedLifetime(self) { try entry.passthroughLoan() }
+    }
 
     /// Tells the eviction policy what readers of loans have read since the last call. Any thread; does not block.
     package func recordAccess(_ range: Range<UInt64>) {

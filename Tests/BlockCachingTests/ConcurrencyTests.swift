@@ -81,23 +81,28 @@ import Testing
         }
     }
 
-    /// After all is quiet, what the tiers count is what the maps show, and a restart finds the same.
+    /// After an orderly stop, what the tiers count is what the maps show.
     private func expectAccountsToMatchTheFiles(_ bench: CacheBench) async throws {
-        await bench.cache.flush()
-        var present: UInt64 = 0
-        for number in 0..<Self.objects {
-            present += bench.cache.object(Self.id(number), source: CountingSource(seed: UInt64(number))).presentBytes
-        }
-        let used = bench.cache.statistics().tiers.reduce(0) { $0 + $1.used }
-        #expect(used >= present && used < present + UInt64(Self.objects) * 4096, "counted \(used), present \(present)")
+        await bench.cache.stopFetching()
+        await bench.cache.quiesceEviction()
+        expectAccounts(of: bench.cache, (0..<Self.objects).map {
+            bench.cache.object(Self.id($0), source: CountingSource(seed: UInt64($0)))
+        })
         await bench.cache.shutdown()
         let next = try BlockCache(configuration: bench.configuration, logger: quietLogger())
-        #expect(next.statistics().tiers.reduce(0) { $0 + $1.used } == used)
-        for number in 0..<Self.objects {
+        let objects = (0..<Self.objects).map { next.object(Self.id($0), source: CountingSource(seed: UInt64($0))) }
+        expectAccounts(of: next, objects)
+        for (number, object) in objects.enumerated() {
             let size = Self.size(number)
-            let object = next.object(Self.id(number), source: CountingSource(seed: UInt64(number)))
             let range = size / 3..<min(size, size / 3 + 200_000)
             #expect(try await readRange(object, range) == expectedBytes(UInt64(number), range))
         }
+        await next.shutdown()
+    }
+
+    private func expectAccounts(of cache: BlockCache, _ objects: [CachedObject]) {
+        let present = objects.reduce(0) { $0 + $1.presentBytes }
+        let used = cache.statistics().tiers.reduce(0) { $0 + $1.used }
+        #expect(used >= present && used < present + UInt64(objects.count) * 4096, "counted \(used), present \(present)")
     }
 }

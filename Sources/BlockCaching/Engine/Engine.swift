@@ -113,6 +113,7 @@ final class Engine: Sendable {
     var liveEntries: [CacheEntry] { table.withLock { $0.values.map(\.entry) } }
     var liveCount: Int { table.withLock { $0.count } }
 
+    /// Only for an entry that the caller holds: one that has left memory cannot come back.
     func retain(_ entry: CacheEntry) { table.withLock { $0[entry.digest]?.uses += 1 } }
 
     func release(_ entry: CacheEntry) {

@@ -4,6 +4,9 @@ import Platform
 extension CacheEntry {
     /// Ensures, looking again when a fetch was given up or blocks were evicted meanwhile; see `CachedObject.ensure`.
     func ensure(_ range: Range<UInt64>, urgency: FetchUrgency) async throws -> Delivery {
+        // Who calls may let go of the handle meanwhile, and an entry that has left memory must touch no file.
+        engine.retain(self)
+        defer { engine.release(self) }
         guard let geometry else { throw CacheError.noTier }
         let blocks = geometry.blocks(covering: range)
         guard !blocks.isEmpty else { return .cached }
@@ -48,9 +51,11 @@ extension CacheEntry {
         switch begin(blocks, .prefetch, waits: false, isPrepared: isPrepared) {
         case .present, .punching: break
         case .prepare:
+            engine.retain(self)
             engine.pool.submit { [self] in
                 prepare(blocks)
                 prefetch(blocks, isPrepared: true)
+                engine.release(self)
             }
         case .waiting(_, let started, _):
             for fetch in started { launch(fetch) }

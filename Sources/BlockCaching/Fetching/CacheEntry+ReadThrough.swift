@@ -24,6 +24,8 @@ extension CacheEntry {
         let end = min(range.upperBound, id.size)
         guard range.lowerBound < end else { return nil }
         let range = range.lowerBound..<end
+        engine.retain(self)
+        defer { engine.release(self) }
         var buffers: [ReadThrough] = []
         if case .readThrough(let bytes) = try await ensure(range, urgency: .demand) { buffers = [bytes] }
         return try await assemble(range, from: buffers)

@@ -104,6 +104,7 @@ extension CacheEntry {
         for wakeup in wakeups { wakeup.resume() }
     }
 
+    /// The entry stays in memory until here, because it has a fetch.
     private func finish(_ fetch: Fetch, _ failure: (any Error)?) {
         let (wakeups, wasHeard) = state.withLock { state -> ([Waiter.Wakeup], Bool) in
             state.fetches.removeAll { $0 === fetch }
