@@ -86,13 +86,19 @@ class LarderNode:
 
     def __exit__(self, *_):
         deadline = time.monotonic() + 15
+        told = set()
+        # Again and again: when a mount was interrupted, it may appear only now.
         while (left := self.processes()) and time.monotonic() < deadline:
-            # Again and again: when a mount was interrupted, it may appear only now. The coordinator leaves with the last.
             self._unmount_all()
+            # The coordinator would leave by itself, but only after seconds in which another mount might come.
+            for pid in {process.pid for process in left} - told:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+                told.add(pid)
             time.sleep(0.02)
         self._unmount_all()
         for process in left:
-            self.complain(f"{process.name} (pid {process.pid}) was still there 15 s after the last mount; killed")
+            self.complain(f"{process.name} (pid {process.pid}) was still there 15 s after SIGTERM; killed")
             os.kill(process.pid, signal.SIGKILL)
         for mountpoint in filter(os.path.ismount, self.mountpoints):
             self.complain(f"larder umount {mountpoint} did not unmount it")
