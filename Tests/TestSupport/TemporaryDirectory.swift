@@ -14,9 +14,13 @@ package final class TemporaryDirectory: Sendable {
             throw TestSetupError("mkdtemp in \(base): \(String(cString: strerror(errno)))")
         }
         path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        ExitCleanup.add(directory: path)
     }
 
-    deinit { Self.remove(path) }
+    deinit {
+        Self.remove(path)
+        ExitCleanup.forget(directory: path)
+    }
 
     /// `path/name`
     package func file(_ name: String) -> String { "\(path)/\(name)" }
@@ -42,7 +46,7 @@ package final class TemporaryDirectory: Sendable {
     }
 
     // Depth first, without following links; never leaves the file system of the directory (a forgotten mount).
-    private static func remove(_ path: String) {
+    static func remove(_ path: String) {
         guard let status = try? FileStatus(of: path, flags: CInt(AT_SYMLINK_NOFOLLOW)) else { return }
         if status.isDirectory { empty(path, device: (status.deviceMajor, status.deviceMinor)) }
         Glibc.remove(path)

@@ -46,6 +46,7 @@ package final class TestProcess: Sendable {
 
     private init(pid: Int32, output: Descriptor, name: String) {
         self.pid = pid
+        ExitCleanup.add(process: pid)
         outputFile = output
         self.name = name
     }
@@ -55,6 +56,7 @@ package final class TestProcess: Sendable {
         Glibc.kill(pid, SIGKILL)
         var status: Int32 = 0
         while waitpid(pid, &status, 0) < 0, errno == EINTR {}
+        ExitCleanup.forget(process: pid)
     }
 
     /// What it has written so far.
@@ -82,6 +84,7 @@ package final class TestProcess: Sendable {
                 if let code { return code }
                 let result = ChildProcess.wait(for: pid)
                 code = result
+                ExitCleanup.forget(process: pid)
                 return result
             }
         }
