@@ -40,6 +40,7 @@ _Static_assert(sizeof(struct larder_fuse_open_out) == 16, "struct fuse_open_out"
 
 enum {
     LARDER_FUSE_OP_INIT = 26,
+    LARDER_FUSE_PARALLEL_DIROPS = 1u << 18,
     LARDER_FUSE_INIT_EXT = 1u << 30,
     LARDER_FUSE_PASSTHROUGH_FLAGS2 = 1u << (37 - 32),
     LARDER_FOPEN_PASSTHROUGH = 1u << 7,
@@ -50,11 +51,13 @@ struct larder_fuse_context {
     void *bridge, *session;  // the Swift objects
     uint64_t init_unique;    // of the INIT request being answered, else 0
     int wants_passthrough;
+    uint32_t offered_flags;  // by the kernel in INIT
     int has_passthrough;     // after INIT: what the kernel was told
     uint32_t kernel_minor;
 };
 
-// libfuse 3.14 knows no passthrough, so its INIT reply is completed on the way to the kernel.
+// libfuse 3.14 knows no passthrough, and forgets to tell the kernel of parallel directory operations (without which one
+// lookup that waits for a store holds back all others of its directory), so its INIT reply is completed on the way.
 static inline ssize_t larder_fuse_read(int fd, void *buffer, size_t length, void *user) {
     struct larder_fuse_context *context = user;
     ssize_t count = read(fd, buffer, length);
@@ -65,6 +68,7 @@ static inline ssize_t larder_fuse_read(int fd, void *buffer, size_t length, void
     memcpy(&init, in + 1, body < sizeof init ? body : sizeof init);
     context->init_unique = in->unique;
     context->kernel_minor = init.minor;
+    context->offered_flags = init.flags;
     int offered = (init.flags & LARDER_FUSE_INIT_EXT) && (init.flags2 & LARDER_FUSE_PASSTHROUGH_FLAGS2);
     context->has_passthrough = context->wants_passthrough && offered;
     return count;
@@ -77,8 +81,11 @@ static inline ssize_t larder_fuse_writev(int fd, struct iovec *parts, int count,
         context->init_unique = 0;
         if (out->error || count < 2 || parts[1].iov_len < sizeof(struct larder_fuse_init_out)) {
             context->has_passthrough = 0;
-        } else if (context->has_passthrough) {
-            struct larder_fuse_init_out *init = parts[1].iov_base;
+            return writev(fd, parts, count);
+        }
+        struct larder_fuse_init_out *init = parts[1].iov_base;
+        init->flags |= context->offered_flags & LARDER_FUSE_PARALLEL_DIROPS;
+        if (context->has_passthrough) {
             init->flags |= LARDER_FUSE_INIT_EXT;
             init->flags2 |= LARDER_FUSE_PASSTHROUGH_FLAGS2;
             init->max_stack_depth = 1;
