@@ -66,7 +66,7 @@ let package = Package(
             swiftSettings: strict),
         tests("PlatformTests", ["Platform", "TestSupport", system]),
         tests("UnderStoresTests", ["UnderStores", "Platform", "TestSupport", crypto, logging]),
-        tests("BlockCachingTests", ["BlockCaching", "BlockMaps", "Platform", logging]),
+        tests("BlockCachingTests", ["BlockCaching", "BlockMaps", "LMDB", "Platform", "CLinux", logging, system]),
         tests("CoordinationTests", ["Coordination", "Platform", logging, system]),
         tests("FileSystemTests", ["FuseBridge", "FileSystem", "Coordination", "BlockMaps", "Platform", "CLinux"]),
         tests(

@@ -5,15 +5,14 @@ import SystemPackage
 
 /// The node's cache of blocks: cache files in tiers, brought by single-flight fetches, evicted ahead of need.
 ///
-/// Knows neither stores nor mounts: bytes come from a `BlockSource`, readers get `BlockLoan`s. One coordinator owns it, and
-/// its directories, alone. Any thread may call; calls that say so block on the disk.
+/// Knows neither stores nor mounts: bytes come from a `BlockSource`, readers get `BlockLoan`s. One coordinator owns it,
+/// and its directories, alone. Any thread may call; calls that say so block on the disk.
 package final class BlockCache: Sendable {
     let engine: Engine
 
-    /// Opens or creates the tiers and the index and locks them for this process. Reads one record of the index; the rest
-    /// is restored behind. A tier that cannot be opened is left out with a warning while another one is left, unless it
-    /// is in use, foreign or newer.
-    /// Blocks on the disk.
+    /// Opens or creates the tiers and the index and locks them for this process. Reads one record of the index; the
+    /// rest is restored behind. A tier that cannot be opened is left out with a warning while another one is left,
+    /// unless it is in use, foreign or newer. Blocks on the disk.
     package init(configuration: CacheConfiguration, logger: Logger) throws(CacheError) {
         try configuration.validate()
         var opened: [(configuration: TierConfiguration, directory: TierDirectory)] = []
@@ -63,8 +62,8 @@ package final class BlockCache: Sendable {
         return survived ? previous.trust : previous.trust + 1
     }
 
-    /// A handle on one object version. `source` brings its bytes when no other handle is there that has a source; equal ids
-    /// must have equal bytes. Blocks on the disk.
+    /// A handle on one object version. `source` brings its bytes when no other handle is there that has a source; equal
+    /// ids must have equal bytes. Blocks on the disk.
     package func object(_ id: CachedObjectID, source: any BlockSource) -> CachedObject {
         let entry = engine.acquire(id, id.digest)
         entry.load()
@@ -99,7 +98,8 @@ package final class BlockCache: Sendable {
         return entry.free()
     }
 
-    /// Drops every cached object that `predicate` accepts and no loan keeps. Returns the bytes freed. Blocks on the disk.
+    /// Drops every cached object that `predicate` accepts and no loan keeps. Returns the bytes freed. Blocks on the
+    /// disk.
     @discardableResult
     package func free(where predicate: (CachedObjectID) -> Bool) -> UInt64 {
         var freed: UInt64 = 0

@@ -2,15 +2,15 @@ import Platform
 
 /// Where the bytes of one object version come from when the cache does not have them.
 package protocol BlockSource: Sendable {
-    /// Delivers exactly `range` (not empty, within the object) to `sink`, ascending, each byte once. May throw any error, which
-    /// reaches the readers who wait for the range; bytes delivered before it are kept.
+    /// Delivers exactly `range` (not empty, within the object) to `sink`, ascending, each byte once. May throw any
+    /// error, which reaches the readers who wait for the range; bytes delivered before it are kept.
     func fetch(_ range: Range<UInt64>, into sink: any BlockSink) async throws
 }
 
 /// Takes the bytes of one fetch.
 package protocol BlockSink: Sendable {
-    /// Takes the next bytes; `offset` is that of the first one in the object. One thread at a time; may block on the cache
-    /// disk. Throws to stop the fetch, which must then throw.
+    /// Takes the next bytes; `offset` is that of the first one in the object. One thread at a time; may block on the
+    /// cache disk. Throws to stop the fetch, which must then throw.
     func receive(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws
 }
 

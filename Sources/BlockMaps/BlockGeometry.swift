@@ -23,7 +23,9 @@ package struct BlockGeometry: Hashable, Sendable {
     }
 
     @inline(__always)
-    package func block(at offset: UInt64) -> Int { Int(truncatingIfNeeded: offset >> UInt64(blockSize.trailingZeroBitCount)) }
+    package func block(at offset: UInt64) -> Int {
+        Int(truncatingIfNeeded: offset >> UInt64(blockSize.trailingZeroBitCount))
+    }
 
     /// The blocks that hold some byte of `range`; bytes past the end of the object have none.
     package func blocks(covering range: Range<UInt64>) -> Range<Int> {

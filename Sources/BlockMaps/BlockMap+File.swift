@@ -36,7 +36,8 @@ extension BlockMap {
                 try BlockMapLayout.decode(bytes, fileSize: size)
             }
             guard layout.geometry == geometry else {
-                throw BlockMapError.mismatch("\(layout.geometry.objectSize) bytes in blocks of \(layout.geometry.blockSize)")
+                throw BlockMapError.mismatch(
+                    "\(layout.geometry.objectSize) bytes in blocks of \(layout.geometry.blockSize)")
             }
             guard found == digest else { throw BlockMapError.mismatch("object \(found)") }
             try self.init(geometry, digest: digest)

@@ -53,7 +53,8 @@ package final class BlockMapReader: Sendable {
             .load(ordering: .acquiring)
     }
 
-    /// Whether no eviction ran since `epoch` was read: what was present then was still whole when it was read. Any thread.
+    /// Whether no eviction ran since `epoch` was read: what was present then was still whole when it was read. Any
+    /// thread.
     @inline(__always)
     package func isUnchanged(since epoch: UInt64) -> Bool {
         // The loads of the copied data must come before the load of the epoch.
@@ -66,8 +67,8 @@ package final class BlockMapReader: Sendable {
         presentPrefix(from: offset, limit: length) == max(length, 0)
     }
 
-    /// How many bytes from `offset` on are present without a gap, at most `limit`; those past the end of the object count
-    /// as present. Any thread.
+    /// How many bytes from `offset` on are present without a gap, at most `limit`; those past the end of the object
+    /// count as present. Any thread.
     package func presentPrefix(from offset: UInt64, limit: Int) -> Int {
         guard limit > 0, offset < geometry.objectSize else { return max(limit, 0) }
         let end = offset + min(UInt64(limit), geometry.objectSize - offset)

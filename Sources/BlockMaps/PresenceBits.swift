@@ -56,7 +56,8 @@ struct PresenceBits: @unchecked Sendable {
         guard !range.isEmpty else { return 0 }
         return (range.lowerBound >> 6...(range.upperBound - 1) >> 6).reduce(0) {
             let flags = mask(range, word: $1)
-            return $0 + (words[$1].bitwiseAnd(~flags, ordering: .acquiringAndReleasing).oldValue & flags).nonzeroBitCount
+            return $0
+                + (words[$1].bitwiseAnd(~flags, ordering: .acquiringAndReleasing).oldValue & flags).nonzeroBitCount
         }
     }
 }

@@ -16,7 +16,8 @@ package final class WorkerThread: Sendable {
     /// Runs `body` on the thread after `delay`, behind what is due by then. Dropped when the thread has been stopped.
     package func submit(after delay: Duration = .zero, _ body: @escaping @Sendable () -> Void) {
         let (seconds, attoseconds) = delay.components
-        queue.append(body, due: MonotonicClock.now() + UInt64(seconds) * 1_000_000_000 + UInt64(attoseconds / 1_000_000_000))
+        queue.append(
+            body, due: MonotonicClock.now() + UInt64(seconds) * 1_000_000_000 + UInt64(attoseconds / 1_000_000_000))
     }
 
     /// Ends the thread after the closure that runs now; waiting closures are dropped. Any thread.

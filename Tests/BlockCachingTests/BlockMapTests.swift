@@ -67,7 +67,8 @@ private func newMap(size: UInt64 = 1_000_001, blockSize: Int = 4096) throws -> B
                 let gap = (from..<blocks).first { !model.contains($0) } ?? blocks
                 #expect(map.firstAbsent(in: from..<blocks) == (gap == blocks ? nil : gap))
                 #expect(map.firstPresent(in: from..<blocks) == (from..<blocks).first { model.contains($0) })
-                #expect(reader.presentPrefix(from: UInt64(from) * 4096, limit: (gap - from) * 4096) == (gap - from) * 4096)
+                #expect(
+                    reader.presentPrefix(from: UInt64(from) * 4096, limit: (gap - from) * 4096) == (gap - from) * 4096)
                 #expect(map.presentCount(in: 0..<blocks) == model.count)
             }
         }
@@ -121,7 +122,8 @@ private func newMap(size: UInt64 = 1_000_001, blockSize: Int = 4096) throws -> B
         // Every field by itself: newer version, header size, block sizes, counts that would overflow, wrong file sizes.
         let hostile: [(offset: Int, bytes: [UInt8])] = [
             (8, [2, 0, 0, 0]), (12, [0, 1, 0, 0]), (16, [0, 0, 0, 0]), (16, [1, 16, 0, 0]), (16, [0, 0, 0, 0x80]),
-            (24, [UInt8](repeating: 0xFF, count: 8)), (32, [UInt8](repeating: 0xFF, count: 8)), (32, [1, 0, 0, 0, 0, 0, 0, 0]),
+            (24, [UInt8](repeating: 0xFF, count: 8)), (32, [UInt8](repeating: 0xFF, count: 8)),
+            (32, [1, 0, 0, 0, 0, 0, 0, 0]),
             (20, [1, 0, 0, 0]), (56, [1, 0, 0, 0]),
         ]
         let layout = BlockMapLayout(try #require(BlockGeometry(objectSize: 1_000_001, blockSize: 4096)))
@@ -165,7 +167,8 @@ private func newMap(size: UInt64 = 1_000_001, blockSize: Int = 4096) throws -> B
             runsWithoutMemory {
                 for offset in 0..<1000 {
                     let epoch = reader.epoch()
-                    guard reader.isPresent(offset: UInt64(offset) * 512, length: 4096), reader.isUnchanged(since: epoch) else {
+                    guard reader.isPresent(offset: UInt64(offset) * 512, length: 4096), reader.isUnchanged(since: epoch)
+                    else {
                         _exit(1)
                     }
                 }

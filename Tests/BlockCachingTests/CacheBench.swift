@@ -170,7 +170,9 @@ struct CacheBench {
         _ adjust: (inout CacheConfiguration) -> Void = { _ in }
     ) throws {
         self.directory = directory
-        configuration = CacheConfiguration(tiers: [TierConfiguration(path: directory.path + "/ssd", kind: .disk, quota: quota)])
+        configuration = CacheConfiguration(tiers: [
+            TierConfiguration(path: directory.path + "/ssd", kind: .disk, quota: quota)
+        ])
         configuration.blockSize = blockSize
         configuration.bootIdentifier = "boot-1"
         configuration.flushInterval = .milliseconds(5)
@@ -190,8 +192,8 @@ func objectID(_ name: String = "object", size: UInt64) -> CachedObjectID {
     CachedObjectID(store: "memory://test", key: ByteString(name), version: "v1", size: size)
 }
 
-/// Reads a range as a mount process does: loan, map, epoch, pread, epoch; asks for what is absent; past the cache after too
-/// many turns. Returns the bytes.
+/// Reads a range as a mount process does: loan, map, epoch, pread, epoch; asks for what is absent; past the cache after
+/// too many turns. Returns the bytes.
 func readRange(_ object: CachedObject, _ range: Range<UInt64>) async throws -> [UInt8] {
     for _ in 0..<8 {
         let loan: BlockLoan
@@ -219,6 +221,8 @@ func readPresent(_ loan: BlockLoan, _ range: Range<UInt64>) throws -> [UInt8]? {
 
 func read(_ passed: ReadThrough, _ range: Range<UInt64>) throws -> [UInt8] {
     var bytes = [UInt8](repeating: 0, count: range.count)
-    let count = try bytes.withUnsafeMutableBytes { try passed.descriptor.read(into: $0, at: range.lowerBound - passed.offset) }
+    let count = try bytes.withUnsafeMutableBytes {
+        try passed.descriptor.read(into: $0, at: range.lowerBound - passed.offset)
+    }
     return Array(bytes[..<count])
 }

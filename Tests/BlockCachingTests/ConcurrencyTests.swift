@@ -4,11 +4,13 @@ import Testing
 
 @testable import BlockCaching
 
-/// Many tasks read random ranges of many objects at once, by the reader protocol and every other way, from tiers far too
-/// small for them, while objects are freed, verified and lent whole: every byte must be right.
+/// Many tasks read random ranges of many objects at once, by the reader protocol and every other way, from tiers far
+/// too small for them, while objects are freed, verified and lent whole: every byte must be right.
 @Suite struct ConcurrencyTests {
     private static let objects = 12
-    private static func size(_ number: Int) -> UInt64 { [3_000_001, 700_000, 65_536, 1_048_577, 20_000_000, 1][number % 6] }
+    private static func size(_ number: Int) -> UInt64 {
+        [3_000_001, 700_000, 65_536, 1_048_577, 20_000_000, 1][number % 6]
+    }
     private static func id(_ number: Int) -> CachedObjectID { objectID("o\(number)", size: size(number)) }
 
     @Test(arguments: [1, 2, 3, 4]) func everyByteIsRightUnderPressure(seed: Int) async throws {
@@ -22,7 +24,9 @@ import Testing
         }
         try await withThrowingTaskGroup(of: Void.self) { group in
             for task in 0..<8 {
-                group.addTask { try await Self.readRandomly(bench.cache, SeededRandom(seed: UInt64(seed * 100 + task)), steps: 60) }
+                group.addTask {
+                    try await Self.readRandomly(bench.cache, SeededRandom(seed: UInt64(seed * 100 + task)), steps: 60)
+                }
             }
             group.addTask { await Self.disturb(bench.cache, SeededRandom(seed: UInt64(seed)), steps: 60) }
             try await group.waitForAll()
@@ -33,7 +37,9 @@ import Testing
         #expect(statistics.damagedBlocks == 0)
         #expect(statistics.fetchesInFlight == 0 && statistics.fetchesQueued == 0)
         for tier in statistics.tiers { #expect(tier.used <= tier.quota && tier.pinned == 0 && tier.state == .ok) }
-        for tier in bench.cache.engine.tiers { #expect(tier.state.withLock { $0.reserved } == 0, "a reservation was not given back") }
+        for tier in bench.cache.engine.tiers {
+            #expect(tier.state.withLock { $0.reserved } == 0, "a reservation was not given back")
+        }
         try await expectAccountsToMatchTheFiles(bench)
     }
 
@@ -44,7 +50,8 @@ import Testing
             let size = size(number)
             let object = cache.object(id(number), source: CountingSource(seed: UInt64(number)))
             let low = UInt64.random(in: 0..<size, using: &random)
-            let high = min(size, low + 1 + UInt64.random(in: 0..<(Bool.random(using: &random) ? 5000 : 600_000), using: &random))
+            let high = min(
+                size, low + 1 + UInt64.random(in: 0..<(Bool.random(using: &random) ? 5000 : 600_000), using: &random))
             let expected = expectedBytes(UInt64(number), low..<high)
             switch Int.random(in: 0..<8, using: &random) {
             case 0: object.prefetch(low..<high)
@@ -85,9 +92,11 @@ import Testing
     private func expectAccountsToMatchTheFiles(_ bench: CacheBench) async throws {
         await bench.cache.stopFetching()
         await bench.cache.quiesceEviction()
-        expectAccounts(of: bench.cache, (0..<Self.objects).map {
-            bench.cache.object(Self.id($0), source: CountingSource(seed: UInt64($0)))
-        })
+        expectAccounts(
+            of: bench.cache,
+            (0..<Self.objects).map {
+                bench.cache.object(Self.id($0), source: CountingSource(seed: UInt64($0)))
+            })
         await bench.cache.shutdown()
         let next = try BlockCache(configuration: bench.configuration, logger: quietLogger())
         let objects = (0..<Self.objects).map { next.object(Self.id($0), source: CountingSource(seed: UInt64($0))) }

@@ -8,14 +8,17 @@ import Testing
     @Test func theTierStaysBelowItsQuotaAndGivesBackTheSpaceOnDisk() async throws {
         let bench = try CacheBench(quota: 4 << 20)
         for number in 0..<20 {
-            let object = bench.cache.object(objectID("o\(number)", size: 1 << 20), source: CountingSource(seed: UInt64(number)))
+            let object = bench.cache.object(
+                objectID("o\(number)", size: 1 << 20), source: CountingSource(seed: UInt64(number)))
             #expect(try await readRange(object, 0..<1 << 20) == expectedBytes(UInt64(number), 0..<1 << 20))
             let tier = bench.cache.statistics().tiers[0]
             #expect(tier.used <= tier.quota, "object \(number)")
         }
         let tier = bench.cache.statistics().tiers[0]
         #expect(tier.evictions > 0 && tier.state == .ok)
-        let onDisk = try files(under: bench.directory.path + "/ssd/objects").reduce(0) { try $0 + FileStatus(of: $1).blocks * 512 }
+        let onDisk = try files(under: bench.directory.path + "/ssd/objects").reduce(0) {
+            try $0 + FileStatus(of: $1).blocks * 512
+        }
         #expect(onDisk <= (4 << 20) + (1 << 20), "\(onDisk) bytes are still allocated")
     }
 
@@ -42,7 +45,8 @@ import Testing
         _ = try await kept.ensure(0..<3 << 20)
         let loan = try #require(try kept.passthroughLoan())
         for number in 0..<12 {
-            let object = bench.cache.object(objectID("o\(number)", size: 2 << 20), source: CountingSource(seed: UInt64(number)))
+            let object = bench.cache.object(
+                objectID("o\(number)", size: 2 << 20), source: CountingSource(seed: UInt64(number)))
             _ = try await object.ensure(0..<2 << 20)
         }
         #expect(try readPresent(loan, 0..<3 << 20) == expectedBytes(99, 0..<3 << 20))
@@ -57,7 +61,8 @@ import Testing
         let bench = try CacheBench(quota: 10 << 20) { $0.passthroughShare = 0.5 }
         var loans: [BlockLoan] = []
         for number in 0..<3 {
-            let object = bench.cache.object(objectID("o\(number)", size: 2 << 20), source: CountingSource(seed: UInt64(number)))
+            let object = bench.cache.object(
+                objectID("o\(number)", size: 2 << 20), source: CountingSource(seed: UInt64(number)))
             _ = try await object.ensure(0..<2 << 20)
             if let loan = try object.passthroughLoan() { loans.append(loan) }
         }
@@ -133,7 +138,8 @@ import Testing
     @Test func freedObjectsLeaveNothingBehind() async throws {
         let bench = try CacheBench()
         for number in 0..<5 {
-            let object = bench.cache.object(objectID("o\(number)", size: 3 << 20), source: CountingSource(seed: UInt64(number)))
+            let object = bench.cache.object(
+                objectID("o\(number)", size: 3 << 20), source: CountingSource(seed: UInt64(number)))
             _ = try await object.ensure(0..<UInt64(number + 1) << 18)
         }
         await bench.cache.flush()
@@ -142,13 +148,16 @@ import Testing
         #expect(files(under: bench.directory.path + "/ssd/objects").isEmpty)
         let tier = bench.cache.statistics().tiers[0]
         #expect(tier.used == 0 && tier.files == 0 && tier.extents == 0)
-        #expect(bench.cache.presence(of: objectID("o4", size: 3 << 20)) == CachePresence(bytes: 0, isComplete: false, tierPath: nil))
+        #expect(
+            bench.cache.presence(of: objectID("o4", size: 3 << 20))
+                == CachePresence(bytes: 0, isComplete: false, tierPath: nil))
     }
 
     @Test func idleObjectsLeaveMemory() async throws {
         let bench = try CacheBench()
         for number in 0..<50 {
-            let object = bench.cache.object(objectID("o\(number)", size: 50_000), source: CountingSource(seed: UInt64(number)))
+            let object = bench.cache.object(
+                objectID("o\(number)", size: 50_000), source: CountingSource(seed: UInt64(number)))
             _ = try await object.ensure(0..<50_000)
         }
         for _ in 0..<3 { await bench.cache.flush() }

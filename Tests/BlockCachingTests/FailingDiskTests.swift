@@ -59,7 +59,8 @@ extension TierDirectory {
         let source = CountingSource(seed: 2)
         let other = bench.cache.object(objectID("during", size: 4 << 20), source: source)
         for start in stride(from: 0 as UInt64, to: 2 << 20, by: 512 << 10) {
-            #expect(try await readRange(other, start..<start + 512 << 10) == expectedBytes(2, start..<start + 512 << 10))
+            #expect(
+                try await readRange(other, start..<start + 512 << 10) == expectedBytes(2, start..<start + 512 << 10))
         }
         #expect(bench.cache.statistics().bytesReadThrough > 0)
         #expect(try readPresent(loan, 0..<1 << 20) == expectedBytes(1, 0..<1 << 20))
@@ -79,9 +80,13 @@ extension TierDirectory {
         while object.presentBytes < 98_304 { await Task.yield() }
         try disk.fill(leaving: 0)
         source.deliver(10_000_000)
-        guard case .readThrough(let passed) = try await reader.value else { Issue.record("cached on a full disk"); return }
+        guard case .readThrough(let passed) = try await reader.value else {
+            Issue.record("cached on a full disk"); return
+        }
         #expect(try read(passed, 0..<262_144) == expectedBytes(1, 0..<262_144))
-        guard case .full = bench.cache.statistics().tiers[0].state else { Issue.record("the tier is not marked full"); return }
+        guard case .full = bench.cache.statistics().tiers[0].state else {
+            Issue.record("the tier is not marked full"); return
+        }
         disk.unfill()
         while bench.cache.statistics().tiers[0].state != .ok { await Task.yield() }
         guard case .cached = try await object.ensure(0..<262_144) else { Issue.record("did not recover"); return }
@@ -92,10 +97,13 @@ extension TierDirectory {
         let disk = try SmallFileSystem(bytes: 16 << 20)
         let bench = try CacheBench { configuration in
             configuration.indexDirectory = configuration.tiers[0].path + "-index"
-            configuration.tiers = [TierConfiguration(path: disk.path + "/cache", kind: .ram, quota: 64 << 20, floorFreeBytes: 6 << 20)]
+            configuration.tiers = [
+                TierConfiguration(path: disk.path + "/cache", kind: .ram, quota: 64 << 20, floorFreeBytes: 6 << 20)
+            ]
         }
         for number in 0..<20 {
-            let object = bench.cache.object(objectID("o\(number)", size: 1 << 20), source: CountingSource(seed: UInt64(number)))
+            let object = bench.cache.object(
+                objectID("o\(number)", size: 1 << 20), source: CountingSource(seed: UInt64(number)))
             #expect(try await readRange(object, 0..<1 << 20) == expectedBytes(UInt64(number), 0..<1 << 20))
             #expect(try TierDirectory.free(disk.path) >= 6 << 20)
         }
@@ -109,9 +117,13 @@ extension TierDirectory {
         _ = try await object.ensure(0..<1 << 20)
         let tier = bench.cache.engine.tiers[0]
         bench.cache.engine.noteFailure(of: tier, .ioError, doing: "a test")
-        guard case .failed(let reason) = bench.cache.statistics().tiers[0].state else { Issue.record("still in use"); return }
+        guard case .failed(let reason) = bench.cache.statistics().tiers[0].state else {
+            Issue.record("still in use"); return
+        }
         #expect(reason.contains("a test"))
-        guard case .readThrough(let passed) = try await object.ensure(1000..<70_000) else { Issue.record("read from it"); return }
+        guard case .readThrough(let passed) = try await object.ensure(1000..<70_000) else {
+            Issue.record("read from it"); return
+        }
         #expect(try read(passed, 1000..<70_000) == expectedBytes(1, 1000..<70_000))
         #expect(throws: CacheError.noTier) { try object.loan() }
         tier.state.withLock { $0.health = .ok }
@@ -124,7 +136,8 @@ extension TierDirectory {
     @Test func anotherTierTakesOverFromAFailedOne() async throws {
         let bench = try CacheBench { configuration in
             configuration.probeInterval = .seconds(3600)
-            configuration.tiers.insert(TierConfiguration(path: configuration.tiers[0].path + "-ram", kind: .ram, quota: 32 << 20), at: 0)
+            configuration.tiers.insert(
+                TierConfiguration(path: configuration.tiers[0].path + "-ram", kind: .ram, quota: 32 << 20), at: 0)
         }
         let object = bench.cache.object(objectID("o", size: 1 << 20), source: CountingSource())
         _ = try await object.ensure(0..<1 << 20)

@@ -96,7 +96,10 @@ import Testing
         await source.begun(4)  // all four run at once
         source.letGo()
         _ = try await all
-        #expect(source.ranges.sorted { $0.lowerBound < $1.lowerBound } == [0..<65_536, 65_536..<131_072, 131_072..<196_608, 196_608..<262_144])
+        #expect(
+            source.ranges.sorted { $0.lowerBound < $1.lowerBound } == [
+                0..<65_536, 65_536..<131_072, 131_072..<196_608, 196_608..<262_144,
+            ])
     }
 
     @Test func aFailedFetchFailsItsWaitersAndTheNextCallTriesAgain() async throws {

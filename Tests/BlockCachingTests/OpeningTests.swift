@@ -29,9 +29,13 @@ import Testing
     @Test func aForeignDirectoryIsRefusedAndLeftAlone() throws {
         let directory = TemporaryDirectory()
         _ = try Descriptor.open(directory.path + "/thesis.txt", O_CREAT | O_RDWR)
-        var configuration = CacheConfiguration(tiers: [TierConfiguration(path: directory.path, kind: .disk, quota: 1 << 20)])
+        var configuration = CacheConfiguration(tiers: [
+            TierConfiguration(path: directory.path, kind: .disk, quota: 1 << 20)
+        ])
         configuration.bootIdentifier = "boot"
-        #expect(throws: CacheError.foreign(path: directory.path)) { try BlockCache(configuration: configuration, logger: quietLogger()) }
+        #expect(throws: CacheError.foreign(path: directory.path)) {
+            try BlockCache(configuration: configuration, logger: quietLogger())
+        }
         #expect(try TierDirectory.names(in: directory.path) == ["thesis.txt"])
     }
 
@@ -42,7 +46,9 @@ import Testing
         try TierDirectory.makeDirectories(path)
         try TierDirectory.writeDurably(text, "larder-cache", in: path)
         let configuration = CacheConfiguration(tiers: [TierConfiguration(path: path, kind: .disk, quota: 1 << 20)])
-        let error = #expect(throws: CacheError.self) { try BlockCache(configuration: configuration, logger: quietLogger()) }
+        let error = #expect(throws: CacheError.self) {
+            try BlockCache(configuration: configuration, logger: quietLogger())
+        }
         if text.hasPrefix("larder-cache 2") { #expect(error == .newerFormat(path: path, version: "2")) }
     }
 
@@ -51,13 +57,16 @@ import Testing
         await bench.cache.shutdown()
         do {
             let environment = try LMDBEnvironment(
-                path: bench.configuration.tiers[0].path + "/index/objects.lmdb", capacity: 1 << 30, tables: 3, durability: .durable)
+                path: bench.configuration.tiers[0].path + "/index/objects.lmdb", capacity: 1 << 30, tables: 3,
+                durability: .durable)
             let meta = try environment.table("meta")
             try environment.write { (transaction) throws(LMDBError) in
                 try transaction.put(meta, Array("state".utf8), [9, 0, 0, 0, 1, 1, 1])
             }
         }
-        let error = #expect(throws: CacheError.self) { try BlockCache(configuration: bench.configuration, logger: quietLogger()) }
+        let error = #expect(throws: CacheError.self) {
+            try BlockCache(configuration: bench.configuration, logger: quietLogger())
+        }
         #expect(error == .newerFormat(path: bench.configuration.tiers[0].path + "/index", version: "9"))
     }
 
@@ -65,7 +74,9 @@ import Testing
         let directory = TemporaryDirectory()
         let junk = try Descriptor.open(directory.path + "/objects.lmdb", O_CREAT | O_RDWR)
         try [UInt8](repeating: 0x5A, count: 64 << 10).withUnsafeBytes { try junk.write($0, at: 0) }
-        #expect(throws: CacheError.self) { try CacheBench { $0.indexDirectory = directory.path } }
+        #expect(throws: CacheError.foreign(path: directory.path)) {
+            try CacheBench { $0.indexDirectory = directory.path }
+        }
     }
 
     @Test func configurationsThatCannotWorkAreRefused() {
@@ -87,17 +98,21 @@ import Testing
 
     @Test func aTierThatCannotBeOpenedIsLeftOutWhileAnotherIsThere() throws {
         let bench = try CacheBench { configuration in
-            configuration.tiers.insert(TierConfiguration(path: "/proc/larder-cannot", kind: .ram, quota: 1 << 20), at: 0)
+            configuration.tiers.insert(
+                TierConfiguration(path: "/proc/larder-cannot", kind: .ram, quota: 1 << 20), at: 0)
         }
         #expect(bench.cache.statistics().tiers.count == 1)
-        let alone = CacheConfiguration(tiers: [TierConfiguration(path: "/proc/larder-cannot", kind: .disk, quota: 1 << 20)])
+        let alone = CacheConfiguration(tiers: [
+            TierConfiguration(path: "/proc/larder-cannot", kind: .disk, quota: 1 << 20)
+        ])
         #expect(throws: CacheError.self) { try BlockCache(configuration: alone, logger: quietLogger()) }
     }
 }
 
 @Suite struct IndexTests {
     private let record = ObjectRecord(
-        id: objectID("some/key", size: 200_000), tier: 7, blockSize: 4096, occupiedBytes: 200_704, trust: 3, frequency: 2,
+        id: objectID("some/key", size: 200_000), tier: 7, blockSize: 4096, occupiedBytes: 200_704, trust: 3,
+        frequency: 2,
         isComplete: true, checksums: (0..<49).map { UInt32($0) &* 0x01F3_5791 }, lastUse: 1_800_000_000)
 
     @Test func recordsComeBackAsTheyWere() throws {
@@ -107,7 +122,9 @@ import Testing
     @Test func everyTruncationAndExtensionIsRefused() {
         let bytes = record.encoded()
         for count in 0..<bytes.count {
-            #expect(throws: RecordError.self, "\(count) bytes") { try bytes[..<count].withUnsafeBytes { try ObjectRecord(decoding: $0) } }
+            #expect(throws: RecordError.self, "\(count) bytes") {
+                try bytes[..<count].withUnsafeBytes { try ObjectRecord(decoding: $0) }
+            }
         }
         #expect(throws: RecordError.self) { try (bytes + [0]).withUnsafeBytes { try ObjectRecord(decoding: $0) } }
     }
@@ -133,7 +150,8 @@ import Testing
         await bench.cache.shutdown()
         do {
             let environment = try LMDBEnvironment(
-                path: bench.configuration.tiers[0].path + "/index/objects.lmdb", capacity: 1 << 30, tables: 3, durability: .durable)
+                path: bench.configuration.tiers[0].path + "/index/objects.lmdb", capacity: 1 << 30, tables: 3,
+                durability: .durable)
             let objects = try environment.table("objects")
             try environment.write { (transaction) throws(LMDBError) in
                 try transaction.put(objects, id.digest.bytes, [1, 2, 3])
@@ -149,8 +167,10 @@ import Testing
     @Test func identitiesThatDifferHaveDifferentDigests() {
         let base = CachedObjectID(store: "ab", key: "cd", version: "ef", size: 1)
         let others = [
-            CachedObjectID(store: "abc", key: "d", version: "ef", size: 1), CachedObjectID(store: "ab", key: "cde", version: "f", size: 1),
-            CachedObjectID(store: "ab", key: "cd", version: "ef", size: 2), CachedObjectID(store: "", key: "abcd", version: "ef", size: 1),
+            CachedObjectID(store: "abc", key: "d", version: "ef", size: 1),
+            CachedObjectID(store: "ab", key: "cde", version: "f", size: 1),
+            CachedObjectID(store: "ab", key: "cd", version: "ef", size: 2),
+            CachedObjectID(store: "", key: "abcd", version: "ef", size: 1),
         ]
         #expect(Set(([base] + others).map(\.digest)).count == 5)
         // Fixed for ever: cache files of earlier versions must be found again.
@@ -167,12 +187,16 @@ import Testing
             let tier = try #require(try index.tierUsage().keys.first)
             var number = 0
             while number < 1_000_000 {
-                try index.commit((number..<number + 50_000).map { number in
-                    // Written under its sorted key, so that filling the index does not take minutes.
-                    .put(ObjectDigest(high: UInt64(number) << 44, low: 0), ObjectRecord(
-                        id: objectID("filler", size: 5000), tier: tier, blockSize: 4096, occupiedBytes: 8192, trust: 0,
-                        frequency: 0, isComplete: true, checksums: [1, 2], lastUse: 0))
-                })
+                try index.commit(
+                    (number..<number + 50_000).map { number in
+                        // Written under its sorted key, so that filling the index does not take minutes.
+                        .put(
+                            ObjectDigest(high: UInt64(number) << 44, low: 0),
+                            ObjectRecord(
+                                id: objectID("filler", size: 5000), tier: tier, blockSize: 4096, occupiedBytes: 8192,
+                                trust: 0,
+                                frequency: 0, isComplete: true, checksums: [1, 2], lastUse: 0))
+                    })
                 number += 50_000
             }
         }

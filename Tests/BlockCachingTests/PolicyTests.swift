@@ -4,7 +4,9 @@ import Testing
 @testable import BlockCaching
 
 private func extent(_ number: Int) -> ExtentID {
-    ExtentID(digest: ObjectDigest(high: UInt64(number) &* 0x9E37_79B9_7F4A_7C15, low: UInt64(number) &* 0xD134_2543_DE82_EF95), index: 0)
+    ExtentID(
+        digest: ObjectDigest(
+            high: UInt64(number) &* 0x9E37_79B9_7F4A_7C15, low: UInt64(number) &* 0xD134_2543_DE82_EF95), index: 0)
 }
 
 private let block: UInt64 = 128 << 10
@@ -82,9 +84,11 @@ private let block: UInt64 = 128 << 10
         #expect(policy.count == 0 && policy.weight == 0)
     }
 
-    /// Traces of whole-block accesses: Zipf-distributed reads of a working set four times the cache, mixed with long scans.
+    /// Traces of whole-block accesses: Zipf-distributed reads of a working set four times the cache, mixed with long
+    /// scans.
     @Test(arguments: [1, 2, 3]) func hitsMoreThanLRUAndFIFOUnderScans(seed: Int) {
-        let trace = Trace.zipfWithScans(seed: UInt64(seed), objects: 4000, length: 60_000, scanEvery: 6000, scanLength: 3000)
+        let trace = Trace.zipfWithScans(
+            seed: UInt64(seed), objects: 4000, length: 60_000, scanEvery: 6000, scanLength: 3000)
         let capacity = 1000 * block
         let ours = trace.hitRatio(S3FIFOPolicy(capacity: capacity))
         let lru = trace.hitRatio(RecencyPolicy(capacity: capacity, movesOnAccess: true))
@@ -94,7 +98,8 @@ private let block: UInt64 = 128 << 10
     }
 
     @Test(arguments: [1, 2, 3]) func isNotWorseThanLRUWithoutScans(seed: Int) {
-        let trace = Trace.zipfWithScans(seed: UInt64(seed), objects: 4000, length: 60_000, scanEvery: .max, scanLength: 0)
+        let trace = Trace.zipfWithScans(
+            seed: UInt64(seed), objects: 4000, length: 60_000, scanEvery: .max, scanLength: 0)
         let capacity = 1000 * block
         let ours = trace.hitRatio(S3FIFOPolicy(capacity: capacity))
         let lru = trace.hitRatio(RecencyPolicy(capacity: capacity, movesOnAccess: true))
@@ -142,7 +147,11 @@ struct Trace {
         var policy = start
         var hits = 0
         for number in accesses {
-            if policy.weight(of: extent(number)) != nil { hits += 1 } else { policy.update(extent(number), weight: block) }
+            if policy.weight(of: extent(number)) != nil {
+                hits += 1
+            } else {
+                policy.update(extent(number), weight: block)
+            }
             policy.access(extent(number), range: 0..<block)
             while policy.weight > policy.capacity { _ = policy.evict() }
         }
@@ -165,7 +174,9 @@ struct RecencyPolicy: EvictionPolicy {
     var count: Int { table.count }
     var weight: UInt64 { table.queues[0].weight * 4096 }
     func weight(of extent: ExtentID) -> UInt64? { table.find(extent).map { UInt64(table[$0].weight) * 4096 } }
-    mutating func update(_ extent: ExtentID, weight: UInt64) { _ = table.insert(extent, weight: UInt16(weight / 4096), queue: 0) }
+    mutating func update(_ extent: ExtentID, weight: UInt64) {
+        _ = table.insert(extent, weight: UInt16(weight / 4096), queue: 0)
+    }
     mutating func access(_ extent: ExtentID, range: Range<UInt64>) {
         if movesOnAccess, let number = table.find(extent) { table.move(number, to: 0) }
     }

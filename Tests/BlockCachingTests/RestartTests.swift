@@ -9,7 +9,8 @@ import Testing
     private let large = objectID("large", size: 3 << 20)
     private let small = objectID("small", size: 300_000)
 
-    /// Fills a cache with a large object (partly) and a small one (whole) and returns its directory as a stop leaves it.
+    /// Fills a cache with a large object (partly) and a small one (whole) and returns its directory as a stop leaves
+    /// it.
     private func filled(cleanly: Bool) async throws -> TemporaryDirectory {
         let bench = try CacheBench()
         let first = bench.cache.object(large, source: CountingSource(seed: 1))
@@ -69,7 +70,9 @@ import Testing
 
     @Test func damagedBytesAreFoundAfterACrashAndFetchedAgain() async throws {
         let directory = try await filled(cleanly: false)
-        for offset in [0, 700_000, 2_500_000] as [UInt64] { try flipByte(of: large, at: offset, in: directory.path + "/ssd") }
+        for offset in [0, 700_000, 2_500_000] as [UInt64] {
+            try flipByte(of: large, at: offset, in: directory.path + "/ssd")
+        }
         try flipByte(of: small, at: 299_999, in: directory.path + "/ssd")
         let bench = try CacheBench(in: directory) { $0.bootIdentifier = "boot-2" }
         let source = CountingSource(seed: 1)
@@ -120,7 +123,9 @@ import Testing
     @Test(arguments: ["missing data", "short data", "missing map", "foreign map", "empty map"])
     func cacheFilesThatAreGoneOrDamagedAreFetchedAgain(damage: String) async throws {
         let directory = try await filled(cleanly: true)
-        let base = files(under: directory.path + "/ssd/objects").first { $0.contains(large.digest.description) && $0.hasSuffix(".data") }
+        let base = files(under: directory.path + "/ssd/objects").first {
+            $0.contains(large.digest.description) && $0.hasSuffix(".data")
+        }
         let data = try #require(base)
         let map = data.dropLast(5) + ".map"
         switch damage {
@@ -128,7 +133,8 @@ import Testing
         case "short data": try Descriptor.open(data, O_RDWR).resize(to: 1000)
         case "missing map": #expect(unlink(String(map)) == 0)
         case "foreign map":
-            let other = try BlockMap(#require(BlockGeometry(objectSize: 3 << 20, blockSize: 16384)), digest: ObjectDigest(high: 1, low: 1))
+            let other = try BlockMap(
+                #require(BlockGeometry(objectSize: 3 << 20, blockSize: 16384)), digest: ObjectDigest(high: 1, low: 1))
             try other.save(to: Descriptor.open(String(map), O_RDWR))
         default: try Descriptor.open(String(map), O_RDWR).resize(to: 0)
         }
@@ -162,7 +168,8 @@ import Testing
         let source = CountingSource(chunk: 1 << 20)
         let again = next.cache.object(id, source: source)
         #expect(again.presentBytes == 24 << 20)
-        #expect(try await readRange(again, 20 << 20..<(20 << 20) + 100) == expectedBytes(1, 20 << 20..<(20 << 20) + 100))
+        #expect(
+            try await readRange(again, 20 << 20..<(20 << 20) + 100) == expectedBytes(1, 20 << 20..<(20 << 20) + 100))
     }
 
     @Test func orphansOfAKillAreRemoved() async throws {
@@ -208,7 +215,9 @@ import Testing
         let next = try CacheBench(quota: 4 << 20, in: bench.directory)
         let object = next.cache.object(objectID("new", size: 2 << 20), source: CountingSource(seed: 9))
         for start in stride(from: 0 as UInt64, to: 2 << 20, by: 256 << 10) {
-            guard case .cached = try await object.ensure(start..<start + 256 << 10) else { Issue.record("read past the cache"); return }
+            guard case .cached = try await object.ensure(start..<start + 256 << 10) else {
+                Issue.record("read past the cache"); return
+            }
         }
         #expect(next.cache.statistics().tiers[0].evictions > 0)
     }

@@ -45,7 +45,7 @@ extension Engine {
         let next = tiers[tier.number + 1]
         entry.load()
         let weight = entry.state.withLock { $0.isInUse || $0.file?.tier !== tier ? 0 : $0.occupied }
-        guard weight > 0, next.reserveNow(weight), 
+        guard weight > 0, next.reserveNow(weight),
             entry.move(to: next, reserved: weight, unless: { isClosed || tier.hasWaiters })
         else { return false }
         tier.noteMove(isPromotion: false)

@@ -3,8 +3,8 @@ import Glibc
 import Platform
 
 extension Engine {
-    /// After a start, tells the policies what is cached, a batch of records at a time, and removes what no record speaks
-    /// of. Nothing waits for it but evictions that find no victim yet.
+    /// After a start, tells the policies what is cached, a batch of records at a time, and removes what no record
+    /// speaks of. Nothing waits for it but evictions that find no victim yet.
     func restore(sweeping: Bool) {
         setRestoring(true)
         restorer.submit { [weak self] in self?.restoreBatch(after: nil, sweeping: sweeping) }
@@ -71,7 +71,9 @@ extension Engine {
                 if removeIfOrphan("\(objects)/\(folder)/\(name)", name, in: tier) { removed += 1 }
             }
         }
-        if removed > 0 { tier.logger.info("removed cache files that no record names", metadata: ["files": "\(removed)"]) }
+        if removed > 0 {
+            tier.logger.info("removed cache files that no record names", metadata: ["files": "\(removed)"])
+        }
     }
 
     private func removeIfOrphan(_ path: String, _ name: String, in tier: Tier) -> Bool {

@@ -4,7 +4,8 @@ import Platform
 import Synchronization
 import SystemPackage
 
-/// The threads of all caches of the process for opening, verifying and copying; fetches run their async parts on it too.
+/// The threads of all caches of the process for opening, verifying and copying; fetches run their async parts on it
+/// too.
 private let sharedPool = WorkerPool(name: "cache-io", threads: 4)
 
 /// What the handles of one cache share. `BlockCache` owns it; handles keep it alive, closed, until they go.
@@ -64,8 +65,8 @@ final class Engine: Sendable {
 
     func tier(identity: UInt64) -> Tier? { tiers.first { $0.identity == identity } }
 
-    /// The tiers that may take a new object, best first. An object that would fill more than a quarter of a tier goes to
-    /// a lower one where there is one.
+    /// The tiers that may take a new object, best first. An object that would fill more than a quarter of a tier goes
+    /// to a lower one where there is one.
     func candidates(forSize size: UInt64) -> [Tier] {
         let working = tiers.filter(\.isWritable)
         let fitting = working.filter { $0 === tiers.last || size <= $0.configuration.quota / 4 }

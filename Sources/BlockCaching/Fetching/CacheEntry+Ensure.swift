@@ -67,10 +67,12 @@ extension CacheEntry {
     }
 
     private func noteLookup(_ range: Range<UInt64>, hit: Bool) {
-        guard let tier = state.withLock({ state in
-            if hit { state.hits += 1 }
-            return state.file?.tier
-        }) else { return }
+        guard
+            let tier = state.withLock({ state in
+                if hit { state.hits += 1 }
+                return state.file?.tier
+            })
+        else { return }
         tier.noteLookup(hit: hit)
         tier.noteAccess(digest, range)
     }
@@ -138,16 +140,22 @@ extension CacheEntry {
                 engine.counters.bytesCoalesced.add(UInt64((end - cursor) * geometry.blockSize), ordering: .relaxed)
                 if urgency == .demand, fetch.urgency == .prefetch { promoted.append(fetch.ticket) }
                 cursor = end
-            } else if let fetch = state.fetches.first(where: { ($0.bypassStart..<max($0.bypassStart, $0.next)).contains(cursor) }),
-                let buffer = fetch.bypass {
+            } else if let fetch = state.fetches.first(where: {
+                ($0.bypassStart..<max($0.bypassStart, $0.next)).contains(cursor)
+            }),
+                let buffer = fetch.bypass
+            {
                 waiter.add(buffer)
                 cursor = fetch.next
             } else {
                 var end = min(blocks.upperBound, cursor + longest)
-                if let next = state.fetches.lazy.map(\.outstanding.lowerBound).filter({ $0 > cursor }).min() { end = min(end, next) }
+                if let next = state.fetches.lazy.map(\.outstanding.lowerBound).filter({ $0 > cursor }).min() {
+                    end = min(end, next)
+                }
                 if let file, let present = file.map.firstPresent(in: cursor..<end) { end = present }
                 let fetch = Fetch(
-                    blocks: cursor..<end, file: file, ticket: engine.scheduler.ticket(), urgency: urgency, isDetached: !waits)
+                    blocks: cursor..<end, file: file, ticket: engine.scheduler.ticket(), urgency: urgency,
+                    isDetached: !waits)
                 join(waiter, fetch, end - cursor)
                 state.fetches.append(fetch)
                 state.generation += 1

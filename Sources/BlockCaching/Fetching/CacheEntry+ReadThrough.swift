@@ -34,7 +34,9 @@ extension CacheEntry {
     /// Gathers `range` from buffers and the cache file; what is in neither any more comes straight from the source.
     func assemble(_ range: Range<UInt64>, from buffers: [ReadThrough]) async throws -> ReadThrough {
         let range = range.clamped(to: 0..<id.size)
-        if let whole = buffers.first(where: { $0.range.lowerBound <= range.lowerBound && $0.range.upperBound >= range.upperBound }) {
+        if let whole = buffers.first(where: {
+            $0.range.lowerBound <= range.lowerBound && $0.range.upperBound >= range.upperBound
+        }) {
             return whole
         }
         guard let geometry, let source = state.withLock({ $0.source }) else { throw CacheError.closed }
@@ -77,8 +79,11 @@ extension CacheEntry {
     private func copy(
         _ part: Range<UInt64>, _ block: Int, from buffers: [ReadThrough], into bytes: UnsafeMutableRawBufferPointer
     ) throws -> Bool {
-        for buffer in buffers where buffer.range.lowerBound <= part.lowerBound && buffer.range.upperBound >= part.upperBound {
-            if try buffer.descriptor.read(into: bytes, at: part.lowerBound - buffer.offset) == bytes.count { return true }
+        for buffer in buffers
+        where buffer.range.lowerBound <= part.lowerBound && buffer.range.upperBound >= part.upperBound {
+            if try buffer.descriptor.read(into: bytes, at: part.lowerBound - buffer.offset) == bytes.count {
+                return true
+            }
         }
         return false
     }

@@ -29,7 +29,9 @@ extension CacheEntry {
     private struct Unwanted: Error {}
 
     private func transfer(_ fetch: Fetch) async throws {
-        guard let geometry, let source = state.withLock({ $0.source }), !engine.isClosed else { throw CacheError.closed }
+        guard let geometry, let source = state.withLock({ $0.source }), !engine.isClosed else {
+            throw CacheError.closed
+        }
         if let file = fetch.file, try await transfer(fetch, into: file, from: source) { return }
         let (isAwaited, blocks, holdsBuffers) = state.withLock { _ in
             (fetch.isAwaited, fetch.outstanding, fetch.waiters.contains { !$0.isDone && !$0.buffers.isEmpty })
@@ -44,7 +46,8 @@ extension CacheEntry {
         engine.counters.fetches.add(1, ordering: .relaxed)
         engine.counters.bytesReadThrough.add(UInt64(range.count), ordering: .relaxed)
         let sink = FetchSink(
-            entry: self, fetch: fetch, blocks: blocks, geometry: geometry, target: buffer.storage, base: range.lowerBound)
+            entry: self, fetch: fetch, blocks: blocks, geometry: geometry, target: buffer.storage,
+            base: range.lowerBound)
         try await source.fetch(range, into: sink)
         guard sink.isFull else { throw CacheError.sourceViolation("fewer bytes than the \(range.count) asked for") }
     }
@@ -96,7 +99,9 @@ extension CacheEntry {
                 guard count > 0 else { continue }
                 waiter.remaining -= count
                 if let buffer = fetch.bypass { waiter.add(buffer) }
-                if waiter.remaining == 0, let wakeup = waiter.finish(.success(.arrived(waiter.buffers))) { wakeups.append(wakeup) }
+                if waiter.remaining == 0, let wakeup = waiter.finish(.success(.arrived(waiter.buffers))) {
+                    wakeups.append(wakeup)
+                }
             }
             return (wakeups, isNewlyDirty)
         }

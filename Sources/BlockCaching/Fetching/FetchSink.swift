@@ -18,7 +18,8 @@ final class FetchSink: BlockSink, @unchecked Sendable {
     private(set) var failure: Errno?
 
     /// One thread at a time uses the sink.
-    init(entry: CacheEntry, fetch: Fetch, blocks: Range<Int>, geometry: BlockGeometry, target: Descriptor, base: UInt64) {
+    init(entry: CacheEntry, fetch: Fetch, blocks: Range<Int>, geometry: BlockGeometry, target: Descriptor, base: UInt64)
+    {
         self.entry = entry
         self.fetch = fetch
         self.geometry = geometry
@@ -48,7 +49,8 @@ final class FetchSink: BlockSink, @unchecked Sendable {
         let first = geometry.block(at: position)
         var rest = bytes
         while !rest.isEmpty {
-            let blockEnd = geometry.bytes(of: geometry.block(at: position)..<geometry.block(at: position) + 1).upperBound
+            let blockEnd = geometry.bytes(of: geometry.block(at: position)..<geometry.block(at: position) + 1)
+                .upperBound
             let part = UnsafeRawBufferPointer(rebasing: rest.prefix(Int(min(UInt64(rest.count), blockEnd - position))))
             checksum.update(part)
             position += UInt64(part.count)

@@ -1,7 +1,9 @@
 import BlockMaps
+import Glibc
 import LMDB
 import Platform
 import Synchronization
+import SystemPackage
 
 /// The index of cached objects in LMDB: nothing is loaded at start, and a kill at any point leaves the last commit.
 ///
@@ -16,7 +18,8 @@ final class CacheIndex: Sendable {
     /// The index's own state, the usage of each tier by its number, and the objects by digest.
     private let meta, tiers, objects: LMDBTable
     let path: String
-    /// Records decoded since start, one by one for readers and in batches behind: a test of the start-up cost counts them.
+    /// Records decoded since start, one by one for readers and in batches behind: a test of the start-up cost counts
+    /// them.
     let recordsRead = Atomic<UInt64>(0)
     let recordsScanned = Atomic<UInt64>(0)
 
@@ -24,16 +27,32 @@ final class CacheIndex: Sendable {
         path = directory
         do {
             try TierDirectory.makeDirectories(directory)
+            guard try Self.isNewOrLMDB(directory + "/objects.lmdb") else { throw CacheError.foreign(path: directory) }
             environment = try LMDBEnvironment(
                 path: directory + "/objects.lmdb", capacity: Self.capacity, tables: 3, durability: .durable)
             meta = try environment.table("meta")
             tiers = try environment.table("tiers")
             objects = try environment.table("objects")
+        } catch let error as CacheError {
+            throw error
         } catch let error as LMDBError where error.code == Self.versionMismatch {
             throw .newerFormat(path: directory, version: "of another LMDB")
         } catch {
             throw .unusable(path: directory, reason: "\(error); remove it to start with an empty cache")
         }
+    }
+
+    /// Whether a file may be an LMDB environment: absent, empty, or with `MDB_MAGIC` behind the header of its first
+    /// page.
+    private static func isNewOrLMDB(_ path: String) throws -> Bool {
+        let file: Descriptor
+        do throws(Errno) { file = try Descriptor.open(path, O_RDONLY) } catch {
+            guard error == .noSuchFileOrDirectory else { throw error }
+            return true
+        }
+        var start = [UInt32](repeating: 0, count: 5)
+        let count = try start.withUnsafeMutableBytes { try file.read(into: $0, at: 0) }
+        return count == 0 || (count == 20 && start[4] == 0xBEEF_C0DE)
     }
 
     private func read<Value>(_ body: (LMDBTransaction) throws -> Value) throws -> Value {

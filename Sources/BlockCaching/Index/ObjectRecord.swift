@@ -59,20 +59,26 @@ struct ObjectRecord: Hashable, Sendable {
     /// Strict: unknown versions, flags, counts that do not fit and trailing bytes are refused.
     init(decoding bytes: UnsafeRawBufferPointer) throws(RecordError) {
         var reader = RecordReader(bytes)
-        guard try reader.take("format", as: UInt8.self) == Self.formatVersion else { throw RecordError(field: "format") }
+        guard try reader.take("format", as: UInt8.self) == Self.formatVersion else {
+            throw RecordError(field: "format")
+        }
         let flags = try reader.take("flags", as: UInt8.self)
         guard flags <= 1 else { throw RecordError(field: "flags") }
         isComplete = flags == 1
         frequency = try reader.take("frequency", as: UInt8.self)
         let shift = try reader.take("block size", as: UInt8.self)
-        guard shift < 32, BlockGeometry.blockSizes.contains(1 << Int(shift)) else { throw RecordError(field: "block size") }
+        guard shift < 32, BlockGeometry.blockSizes.contains(1 << Int(shift)) else {
+            throw RecordError(field: "block size")
+        }
         blockSize = 1 << Int(shift)
         trust = try reader.take("trust", as: UInt32.self)
         tier = try reader.take("tier", as: UInt64.self)
         occupiedBytes = try reader.take("occupied", as: UInt64.self)
         lastUse = try reader.take("last use", as: UInt64.self)
         let size = try reader.take("size", as: UInt64.self)
-        guard let geometry = BlockGeometry(objectSize: size, blockSize: blockSize) else { throw RecordError(field: "size") }
+        guard let geometry = BlockGeometry(objectSize: size, blockSize: blockSize) else {
+            throw RecordError(field: "size")
+        }
         guard occupiedBytes <= size &+ 4096 * 2 else { throw RecordError(field: "occupied") }
         let store = try reader.takeCounted("store", limit: Self.maximumText)
         let key = try reader.takeCounted("key", limit: Self.maximumText)
@@ -80,7 +86,9 @@ struct ObjectRecord: Hashable, Sendable {
         guard let text = String(validating: store, as: UTF8.self) else { throw RecordError(field: "store") }
         id = CachedObjectID(store: text, key: ByteString(key), version: ByteString(version), size: size)
         let count = Int(try reader.take("checksum count", as: UInt32.self))
-        guard count == 0 || (count == geometry.blockCount && count <= 256) else { throw RecordError(field: "checksum count") }
+        guard count == 0 || (count == geometry.blockCount && count <= 256) else {
+            throw RecordError(field: "checksum count")
+        }
         var checksums: [UInt32] = []
         for _ in 0..<count { checksums.append(try reader.take("checksum", as: UInt32.self)) }
         self.checksums = checksums

@@ -6,7 +6,8 @@ import SystemPackage
 /// A cache file that is open: the data of one object version in one tier, and its block map.
 ///
 /// The map lives in memory and is saved beside the data. A complete object of 1 MiB at most has no map file: its
-/// checksums are in its record. Where there is a map file, it is the truth: its bits never claim a block whose bytes were punched.
+/// checksums are in its record. Where there is a map file, it is the truth: its bits never claim a block whose bytes
+/// were punched.
 final class BlockFile: Sendable {
     /// Objects up to this size keep their checksums in the index.
     static let smallSize: UInt64 = 1 << 20
@@ -72,7 +73,9 @@ final class BlockFile: Sendable {
         do {
             let data = try Descriptor.open(tier.directory.dataPath(digest), O_RDWR)
             let size = try data.status().size
-            guard size == geometry.objectSize else { throw LoadError.unusable("\(size) bytes instead of \(geometry.objectSize)") }
+            guard size == geometry.objectSize else {
+                throw LoadError.unusable("\(size) bytes instead of \(geometry.objectSize)")
+            }
             do {
                 let mapFile = try Descriptor.open(tier.directory.mapPath(digest), O_RDWR)
                 let map = try BlockMap(loading: mapFile, geometry: geometry, digest: digest)
@@ -117,7 +120,11 @@ final class BlockFile: Sendable {
 
     /// The checksums are in the index now.
     func removeMapFile() {
-        guard mapFile.withLock({ file in defer { file = nil }; return file != nil }) else { return }
+        guard
+            mapFile.withLock({ file in
+                defer { file = nil }; return file != nil
+            })
+        else { return }
         unlink(mapPath)
     }
 

@@ -64,7 +64,9 @@ extension CacheEntry {
             let weight = Self.occupied(blocks, file, state.suspects)
             // The checksums of a small complete object are in its record, so it goes whole or not at all.
             let isLent = state.mapLoans > 0
-            guard state.wholeLoans == 0, !(isLent && id.size <= BlockFile.smallSize) else { return (nil, .pinned(weight)) }
+            guard state.wholeLoans == 0, !(isLent && id.size <= BlockFile.smallSize) else {
+                return (nil, .pinned(weight))
+            }
             var runs: [Range<Int>] = []
             for block in blocks where file.map.isPresent(block) || state.suspects?.contains(block) == true {
                 if runs.last?.upperBound == block {

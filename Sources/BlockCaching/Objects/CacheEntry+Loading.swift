@@ -14,7 +14,8 @@ extension CacheEntry {
         guard !state.withLock({ $0.isLoaded }) else { return }
         let record = try? engine.index?.record(digest)
         state.withLock {
-            $0.geometry = BlockGeometry(objectSize: id.size, blockSize: record?.blockSize ?? engine.configuration.blockSize)
+            $0.geometry = BlockGeometry(
+                objectSize: id.size, blockSize: record?.blockSize ?? engine.configuration.blockSize)
         }
         guard let record, let tier = engine.tier(identity: record.tier) else {
             state.withLock { $0.isLoaded = true }

@@ -25,7 +25,9 @@ extension CacheEntry {
         guard !engine.isClosed else { throw CacheError.closed }
         load()
         let file = state.withLock { state -> BlockFile? in
-            guard let file = state.file, file.tier.isReadable, isComplete(state), pinWhole(file, &state) else { return nil }
+            guard let file = state.file, file.tier.isReadable, isComplete(state), pinWhole(file, &state) else {
+                return nil
+            }
             noteUse(&state)
             return file
         }

@@ -3,9 +3,10 @@ import Platform
 import SystemPackage
 
 extension CacheEntry {
-    /// Copies the cache file to another tier, verifying each block, and lets new loans use the copy. Gives up when someone uses
-    /// the object meanwhile, or when it weighs more than `reserved`, what the target has set aside: that is used or given
-    /// back. Asks `isUrgent` between blocks whether to give up. Returns whether it moved. Blocks on both disks.
+    /// Copies the cache file to another tier, verifying each block, and lets new loans use the copy. Gives up when
+    /// someone uses the object meanwhile, or when it weighs more than `reserved`, what the target has set aside: that
+    /// is used or given back. Asks `isUrgent` between blocks whether to give up. Returns whether it moved. Blocks on
+    /// both disks.
     func move(to target: Tier, reserved: UInt64, unless isUrgent: () -> Bool) -> Bool {
         load()
         var settled: UInt64 = 0
@@ -71,7 +72,8 @@ extension CacheEntry {
         }
         let bytes = file.geometry.bytes(of: block..<block + 1)
         do throws(Errno) {
-            try copy.data.write(UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(buffer)[..<bytes.count]), at: bytes.lowerBound)
+            try copy.data.write(
+                UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(buffer)[..<bytes.count]), at: bytes.lowerBound)
         } catch {
             engine.noteFailure(of: copy.tier, error, doing: "writing a cache file")
             return false

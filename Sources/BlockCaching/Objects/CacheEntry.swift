@@ -4,8 +4,8 @@ import Synchronization
 
 /// What the cache knows of one object version while someone has it open or something about it must be saved.
 ///
-/// Lock order: `io`, then the engine's table, then `state`, then a tier's. Nothing waits, calls out or touches a file under
-/// `state`.
+/// Lock order: `io`, then the engine's table, then `state`, then a tier's. Nothing waits, calls out or touches a file
+/// under `state`.
 final class CacheEntry: Sendable {
     struct State {
         var isLoaded = false

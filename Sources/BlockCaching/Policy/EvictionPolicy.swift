@@ -19,8 +19,8 @@ package struct ExtentID: Hashable, Sendable {
     }
 }
 
-/// Which extent of a tier goes next. A value without clock, lock or I/O: the caller tells it what happens and carries out
-/// what it decides.
+/// Which extent of a tier goes next. A value without clock, lock or I/O: the caller tells it what happens and carries
+/// out what it decides.
 package protocol EvictionPolicy: Sendable {
     /// - Parameter capacity: bytes that the tier may hold.
     init(capacity: UInt64)

@@ -80,7 +80,8 @@ struct ExtentTable: Sendable {
         unlink(number)
         var hole = home(entries[Int(number)].extent)
         while slots[hole] != number { hole = (hole + 1) & (slots.count - 1) }
-        // Backward shift: move later entries of the run up, so that no tombstones are needed (Knuth, TAOCP 6.4, algorithm R).
+        // Backward shift: move later entries of the run up, so that no tombstones are needed (Knuth, TAOCP 6.4,
+        // algorithm R).
         var probe = hole
         slots[hole] = Self.none
         while true {
@@ -116,8 +117,16 @@ struct ExtentTable: Sendable {
     private mutating func unlink(_ number: UInt32) {
         let entry = entries[Int(number)]
         let queue = Int(entry.queue)
-        if entry.previous == Self.none { queues[queue].head = entry.next } else { entries[Int(entry.previous)].next = entry.next }
-        if entry.next == Self.none { queues[queue].tail = entry.previous } else { entries[Int(entry.next)].previous = entry.previous }
+        if entry.previous == Self.none {
+            queues[queue].head = entry.next
+        } else {
+            entries[Int(entry.previous)].next = entry.next
+        }
+        if entry.next == Self.none {
+            queues[queue].tail = entry.previous
+        } else {
+            entries[Int(entry.next)].previous = entry.previous
+        }
         queues[queue].count -= 1
         queues[queue].weight -= UInt64(entry.weight)
     }

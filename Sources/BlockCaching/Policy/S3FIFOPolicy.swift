@@ -2,9 +2,9 @@ import BlockMaps
 
 /// S3-FIFO (Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023) over extents weighted by bytes.
 ///
-/// New extents enter a small queue of a tenth of the capacity. Those read again before they reach its end move to the main
-/// queue; the others leave and are remembered as ghosts, and a ghost that comes back enters the main queue. So one scan
-/// of a large file flows through the small queue and leaves the hot set alone.
+/// New extents enter a small queue of a tenth of the capacity. Those read again before they reach its end move to the
+/// main queue; the others leave and are remembered as ghosts, and a ghost that comes back enters the main queue. So one
+/// scan of a large file flows through the small queue and leaves the hot set alone.
 package struct S3FIFOPolicy: EvictionPolicy {
     private static let small = 0
     private static let main = 1
@@ -20,7 +20,9 @@ package struct S3FIFOPolicy: EvictionPolicy {
     package var count: Int { table.count }
     package var weight: UInt64 { (table.queues[Self.small].weight + table.queues[Self.main].weight) * Self.unit }
 
-    package func weight(of extent: ExtentID) -> UInt64? { table.find(extent).map { UInt64(table[$0].weight) * Self.unit } }
+    package func weight(of extent: ExtentID) -> UInt64? {
+        table.find(extent).map { UInt64(table[$0].weight) * Self.unit }
+    }
 
     private static func units(_ bytes: UInt64) -> UInt16 { UInt16(min((bytes + unit - 1) / unit, 4096)) }
 

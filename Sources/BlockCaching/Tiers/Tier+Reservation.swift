@@ -63,7 +63,8 @@ extension Tier {
         case done
     }
 
-    /// The eviction thread's next step: grants what fits, then names a victim while someone waits or the level is too high.
+    /// The eviction thread's next step: grants what fits, then names a victim while someone waits or the level is too
+    /// high.
     func nextEvictionStep(mayDeny: Bool) -> EvictionStep {
         while true {
             let free = freeBytes()

@@ -36,7 +36,8 @@ struct TierDirectory: Sendable {
             let identity = UInt64.random(in: 1...UInt64.max)
             try checkHolePunching(path)
             try makeDirectories(path + "/objects")
-            try writeDurably("larder-cache \(formatVersion)\nid \(String(identity, radix: 16))\n", "larder-cache", in: path)
+            try writeDurably(
+                "larder-cache \(formatVersion)\nid \(String(identity, radix: 16))\n", "larder-cache", in: path)
             return TierDirectory(path: path, identity: identity, isNew: true, lock: lock, root: root)
         } catch let error as CacheError {
             throw error
@@ -84,7 +85,9 @@ struct TierDirectory: Sendable {
 
     /// Whether a directory has no entry but lost+found and a lock file left by a start that failed.
     private static func isEmpty(_ path: String) throws -> Bool {
-        try names(in: path).allSatisfy { ["lost+found", "lock", "objects", ".probe", ".larder-cache.new"].contains($0) }
+        try names(in: path).allSatisfy {
+            ["lost+found", "lock", "objects", ".probe", ".larder-cache.new"].contains($0)
+        }
     }
 
     /// Entries of a directory without "." and "..".
@@ -93,7 +96,9 @@ struct TierDirectory: Sendable {
         defer { closedir(stream) }
         var found: [String] = []
         while let entry = readdir(stream) {
-            let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+            let name = withUnsafeBytes(of: &entry.pointee.d_name) {
+                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+            }
             if name != ".", name != ".." { found.append(name) }
         }
         return found
