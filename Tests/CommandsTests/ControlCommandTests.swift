@@ -3,6 +3,7 @@ import Coordination
 import Foundation
 import Glibc
 import Platform
+import TestSupport
 import Testing
 
 /// The blocking commands run on a thread of their own, never on the cooperative pool of the tests.

@@ -1,5 +1,5 @@
 import Commands
-import Foundation
+import TestSupport
 import Testing
 
 /// What `body` throws, for tests of the text of errors.
@@ -15,22 +15,10 @@ func failure(
     return CommandFailure(code: -1, message: "")
 }
 
-/// A directory that is removed with the value.
-final class TemporaryDirectory: Sendable {
-    let path: String
-
-    init() throws {
-        path = FileManager.default.temporaryDirectory.resolvingSymlinksInPath().path
-            + "/larder-test-\(UUID().uuidString.prefix(8))"
-        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)
-    }
-
-    deinit { try? FileManager.default.removeItem(atPath: path) }
-
+extension TemporaryDirectory {
     /// Writes a file and returns its path.
-    func write(_ name: String, _ text: String) throws -> String {
-        let file = path + "/" + name
-        try text.write(toFile: file, atomically: false, encoding: .utf8)
-        return file
+    func make(_ name: String, _ text: String) throws -> String {
+        try write(name, text)
+        return file(name)
     }
 }

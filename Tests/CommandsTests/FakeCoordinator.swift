@@ -3,6 +3,7 @@ import Coordination
 import Foundation
 import Logging
 import Platform
+import TestSupport
 
 /// A coordinator that answers by a script, and remembers what it was asked.
 final class FakeCoordinator: Sendable {

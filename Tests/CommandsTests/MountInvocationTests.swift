@@ -1,5 +1,6 @@
 import Commands
 import Foundation
+import TestSupport
 import Testing
 
 @Suite struct OptionListTests {
@@ -66,7 +67,7 @@ import Testing
 
     @Test func relativePathsAreMadeAbsolute() throws {
         let directory = try TemporaryDirectory()
-        let file = try directory.write("ns.yaml", "mounts: [{path: /a, source: s3://b}]")
+        let file = try directory.make("ns.yaml", "mounts: [{path: /a, source: s3://b}]")
         let byFile = try MountInvocation(source: "ns.yaml", mountPoint: "../mnt", options: [], directory: directory.path)
         #expect(byFile.source == .namespaceFile(file))
         #expect(byFile.mountPoint == FilePaths.parent(of: directory.path) + "/mnt")
@@ -84,7 +85,7 @@ import Testing
 
     @Test func anOptionOfOneMountPointHasNoPlaceBesideANamespaceFile() throws {
         let directory = try TemporaryDirectory()
-        let file = try directory.write("ns.yaml", "mounts: [{path: /a, source: s3://b}]")
+        let file = try directory.make("ns.yaml", "mounts: [{path: /a, source: s3://b}]")
         let failure = failure { _ = try invocation("ro,endpoint=http://h", source: file) }
         #expect(failure.message.contains("write endpoint into \(file)"))
         _ = try invocation("ro,allow_other", source: file)

@@ -1,6 +1,7 @@
 import Commands
 import Coordination
 import Foundation
+import TestSupport
 import Testing
 
 @Suite struct NamespaceFileTests {

@@ -3,6 +3,7 @@ import Foundation
 import Glibc
 import Platform
 import SystemPackage
+import TestSupport
 import Testing
 
 @Suite struct ProgramTests {
@@ -43,7 +44,7 @@ import Testing
 
     @Test func aPathIsResolvedByItsExtendedAttributes() throws {
         let directory = try TemporaryDirectory()
-        let file = try directory.write("file", "x")
+        let file = try directory.make("file", "x")
         // The temporary directory's file system has user attributes wherever the tests run: ext4, xfs, btrfs, overlay.
         try ExtendedAttribute.set("user.larder.coordinator", to: "/run/c.sock", of: file)
         let inode = try FileStatus(of: file).inode

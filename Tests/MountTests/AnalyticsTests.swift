@@ -3,6 +3,7 @@ import TestSupport
 import Testing
 
 @Suite struct AnalyticsTests {
+    /// Amounts are whole: a sum of fractions depends on the order of the threads that add them up.
     /// Hive partitions, several row groups and files: what engines prune by directory, footer and row group.
     private static let makeDataset = """
         import sys, pyarrow as pa, pyarrow.parquet as pq, os, random
@@ -15,7 +16,7 @@ import Testing
                     n = 30_000
                     pq.write_table(pa.table({
                         "id": list(range(n)),
-                        "amount": [random.random() * 1000 for _ in range(n)],
+                        "amount": [random.randrange(100_000) for _ in range(n)],
                         "city": [random.choice(["Oslo", "Graz", "Turin", "Gent"]) for _ in range(n)],
                         "note": [f"row {i} of {year}" for i in range(n)],
                     }), f"{directory}/part-{part}.parquet", row_group_size=5000)
@@ -23,7 +24,7 @@ import Testing
 
     private static let queries = [
         "select count(*), sum(amount), min(id), max(id) from d",
-        "select city, year, count(*), avg(amount) from d group by all order by all",
+        "select city, year, count(*), sum(amount) from d group by all order by all",
         "select note, amount from d where year = 2024 and month = 2 and id between 17000 and 17010 order by all",
         "select year, month, approx_count_distinct(note) > 0 from d group by all order by all",
     ]

@@ -134,7 +134,7 @@ import Testing
         }
     }
 
-    @Test(arguments: [("ro", 73 as Int32, "read-only"), ("size=64k", 73, "")])
+    @Test(arguments: [("ro", 73 as Int32, "read-only"), ("size=64k", 73, "no space")])
     func aCacheDirectoryOnAReadOnlyOrTinyDiskIsNamed(option: String, code: Int32, word: String) async throws {
         try await withNode { node in
             try node.directory.write("source/file", "x")

@@ -70,7 +70,7 @@ import Testing
         try await node { node, source in
             let mount = try await node.mount(source)
             try await node.run("umount", mount)
-            await becomes("the mount's process has ended") { try await node.status().mounts.isEmpty }
+            await becomes("the mount's process has ended, and its coordinator after it") { node.processes().isEmpty }
         }
     }
 

@@ -62,18 +62,19 @@ private struct MountModel {
         let expected = files[name]
         switch Int.random(in: 0..<6, using: &random) {
         case 0:
-            let status = try await onThread { try? FileStatus(of: path) }
-            #expect(status?.size == expected.map { UInt64($0.count) }, "\(name)")
+            let size = try await onThread { Outcome { () throws(Errno) in Int(try FileStatus(of: path).size) } }
+            #expect(size == Outcome(expected?.count), "\(name)")
         case 1:
-            let bytes = try await onThread { try? SampleBytes.whole(path) }
-            #expect(bytes == expected, "\(name)")
+            let bytes = try await onThread { Outcome { () throws(Errno) in try SampleBytes.whole(path) } }
+            #expect(bytes == Outcome(expected), "\(name)")
         case 2:
-            guard let file = try await onThread({ try? Descriptor.open(path, O_RDONLY) }) else {
-                #expect(expected == nil, "\(name) cannot be opened")
-                return
+            let opened = try await onThread { Result { () throws(Errno) in try Descriptor.open(path, O_RDONLY) } }
+            switch opened {
+            case .success(let file):
+                #expect(expected != nil, "\(name) can be opened")
+                handles.append((file, expected ?? []))
+            case .failure(let error): #expect(error == .noSuchFileOrDirectory && expected == nil, "\(name): \(error)")
             }
-            #expect(expected != nil, "\(name) can be opened")
-            handles.append((file, expected ?? []))
         case 3 where !handles.isEmpty:
             handles.remove(at: Int.random(in: 0..<handles.count, using: &random))
         default: try await readFromHandle()
@@ -117,5 +118,26 @@ private struct MountModel {
             return found
         }
         #expect(looked == expected)
+    }
+}
+
+/// What an operation gave, or its errno; printed without a file's bytes.
+private enum Outcome<Value: Equatable & Sendable>: Equatable, Sendable, CustomTestStringConvertible {
+    case value(Value)
+    case failed(Errno)
+
+    init(_ body: () throws(Errno) -> Value) {
+        do throws(Errno) { self = .value(try body()) } catch { self = .failed(error) }
+    }
+
+    /// nil: there is no such file.
+    init(_ expected: Value?) { self = expected.map { .value($0) } ?? .failed(.noSuchFileOrDirectory) }
+
+    var testDescription: String {
+        switch self {
+        case .value(let value as [UInt8]): "\(value.count) bytes"
+        case .value(let value): "\(value)"
+        case .failed(let error): "\(error)"
+        }
     }
 }

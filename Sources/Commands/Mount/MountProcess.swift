@@ -115,6 +115,9 @@ package struct MountProcess {
             CommandFailure(
                 .unavailable,
                 "no coordinator listens at \(socket): start it with larder coordinator, or leave out --coordinator")
+        case .ioError:
+            // What an open file calls an I/O error is a store out of reach here.
+            CommandFailure(.unavailable, "cannot mount \(invocation.sourceText): \(error.message)")
         default: CommandFailure(error, while: "mount \(invocation.sourceText)")
         }
     }
