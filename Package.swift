@@ -68,7 +68,10 @@ let package = Package(
         tests("UnderStoresTests", ["UnderStores", "Platform", "TestSupport", crypto, logging]),
         tests("BlockCachingTests", ["BlockCaching", "BlockMaps", "LMDB", "Platform", "CLinux", logging, system]),
         tests("CoordinationTests", ["Coordination", "Platform", logging, system]),
-        tests("FileSystemTests", ["FuseBridge", "FileSystem", "Coordination", "BlockMaps", "Platform", "CLinux"]),
+        .target(name: "AllocationCount", path: "Tests/AllocationCount"),
+        tests(
+            "FileSystemTests",
+            ["FuseBridge", "FileSystem", "Coordination", "BlockMaps", "Platform", "CLinux", "AllocationCount"]),
         tests(
             "CoordinatorTests",
             ["Coordinator", "Coordination", "BlockCaching", "UnderStores", "Platform", logging, system]),

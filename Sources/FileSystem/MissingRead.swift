@@ -16,6 +16,8 @@ final class MissingRead: Sendable {
 
     /// Evicted so often between its fetch and its read, a range is better failed than asked for without end.
     private static let maximumAttempts = 8
+    /// How many of the attempts wait for the cache file; the others bypass it.
+    private static let attemptsInCache = 3
     /// A sequential reader of what is not kept gets so much at once into its side buffer: the largest kernel read.
     private static let readThroughAhead = UInt64(ReadBuffer.size)
 
@@ -66,7 +68,8 @@ final class MissingRead: Sendable {
             if !readHere() { again() }
             return
         }
-        let request = WireFetch(path.lease, absent, prefetch: false)
+        var request = WireFetch(path.lease, absent, prefetch: false)
+        request.bypass = mustBypass
         fileSystem.link.request(.fetch(request), boundTo: path.generation) { [self] result in
             switch result {
             case .success(let reply): fetched(reply)
@@ -76,9 +79,13 @@ final class MissingRead: Sendable {
         }
     }
 
+    /// Evicted again and again before they could be read, the bytes are wanted in memory.
+    private var mustBypass: Bool { attempts.load(ordering: .relaxed) >= Self.attemptsInCache }
+
     private func wanted(_ path: DataPath, _ end: UInt64) -> Range<UInt64>? {
         switch path.kind {
         case .mapped:
+            if mustBypass { return offset..<end }
             let missing = path.missing(in: offset..<end)
             return needsAll.load(ordering: .relaxed) && missing != nil ? offset..<end : missing
         case .readThrough:

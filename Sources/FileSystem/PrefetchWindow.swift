@@ -9,8 +9,8 @@ package struct PrefetchWindow: Sendable {
     package static let maximumWindow: UInt64 = 64 << 20
     /// A window is fetched in parts of an eighth, so that a large one runs over several connections, …
     package static let partsPerWindow: UInt64 = 8
-    /// … of at least a first window and at most what the store serves well in one request.
-    package static let maximumPart: UInt64 = 16 << 20
+    /// … of at least a first window and at most, with what is left over, 15 MiB: what a store serves well in one request.
+    package static let maximumPart: UInt64 = 10 << 20
     /// An object up to this size is fetched whole at its first miss: one request costs less than two, and a reader of
     /// small files nearly always reads them to the end.
     package static let wholeObject: UInt64 = 1 << 20
@@ -92,7 +92,8 @@ package struct PrefetchWindow: Sendable {
         let part = min(max(stream.window / partsPerWindow, initialWindow), maximumPart)
         var ranges: [Range<UInt64>] = []
         while stream.ahead < target {
-            let end = min(stream.ahead + part, target)
+            // A rest of less than half a part goes along with the one before it.
+            let end = target - stream.ahead < part + part / 2 ? target : stream.ahead + part
             ranges.append(stream.ahead..<end)
             stream.ahead = end
         }

@@ -49,7 +49,7 @@ final class MountFixture: Sendable {
     }
 }
 
-/// Unmounts a directory when this process ends, in whatever way: a shell waits for the end of a pipe.
+/// Unmounts a directory when this process dies: a shell waits for the end of a pipe.
 private final class Guardian: Sendable {
     private let alive: Descriptor
 
@@ -57,11 +57,14 @@ private final class Guardian: Sendable {
         let (reading, writing) = try Descriptor.pipe()
         alive = writing
         let pid = try ChildProcess.start(
-            "/bin/bash", arguments: ["bash", "-c", "trap '' INT TERM HUP; read x; umount -l \"$M\" 2>/dev/null; rm -rf --one-file-system \"${M%/*}\""],
+            "/bin/bash", arguments: ["bash", "-c", "trap '' INT TERM HUP; read x && exit; umount -l \"$M\" 2>/dev/null; rm -rf --one-file-system \"${M%/*}\""],
             environment: ["M": path, "PATH": "/usr/bin:/bin:/usr/sbin:/sbin"], descriptors: .init(input: reading),
             newSession: true)
         startThread(named: "test-guardian") { _ = ChildProcess.wait(for: pid) }
     }
+
+    /// The fixture has unmounted.
+    deinit { _ = Array("\n".utf8).withUnsafeBytes { Glibc.write(alive.raw, $0.baseAddress, $0.count) } }
 }
 
 /// A shell in a process of its own; killed when this object goes, and by the kernel when the test process dies.
