@@ -1,4 +1,5 @@
 import Platform
+import Synchronization
 
 extension BlockCache {
     /// Ends fetches, writes everything to the disks and marks the cache clean, so that a later boot can trust it.
@@ -38,8 +39,10 @@ extension BlockCache {
 extension Engine {
     /// Flush thread.
     fileprivate func markClean() {
+        // Without the mark the next boot verifies all blocks.
+        guard !tiers.contains(where: { $0.isDistrusted.load(ordering: .acquiring) }) else { return }
         do {
-            for tier in tiers where tier.isReadable { try tier.directory.synchronize() }
+            for tier in tiers { try tier.directory.synchronize() }
             try index?.commit([
                 .state(IndexState(bootIdentifier: configuration.bootIdentifier, isClean: true, trust: trust))
             ])

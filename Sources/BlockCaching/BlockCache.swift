@@ -57,7 +57,7 @@ package final class BlockCache: Sendable {
 
     /// What was written before a machine went down without an orderly stop is trusted no more.
     private static func trust(after previous: IndexState?, boot: String) -> UInt32 {
-        guard let previous else { return 0 }
+        guard let previous else { return 1 }
         let survived = previous.isClean || (!boot.isEmpty && previous.bootIdentifier == boot)
         return survived ? previous.trust : previous.trust + 1
     }

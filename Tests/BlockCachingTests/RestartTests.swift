@@ -152,10 +152,8 @@ import Testing
         let bench = try CacheBench(blockSize: 1 << 20)
         let id = objectID("big", size: 40 << 20)
         let object = bench.cache.object(id, source: CountingSource(chunk: 1 << 20))
-        _ = try await object.ensure(0..<40 << 20)
+        _ = try await object.ensure(0..<39 << 20)  // not complete: a complete file would be unlinked as a whole
         await bench.cache.flush()
-        let loan = try object.loan()
-        loan.close()
         let entry = try #require(bench.cache.engine.live(object.digest, retaining: false))
         guard case .freed(16_777_216) = entry.evict(1, from: bench.cache.engine.tiers[0]) else {
             Issue.record("not evicted")
@@ -167,9 +165,34 @@ import Testing
         let next = try CacheBench(blockSize: 1 << 20, in: copy)
         let source = CountingSource(chunk: 1 << 20)
         let again = next.cache.object(id, source: source)
-        #expect(again.presentBytes == 24 << 20)
+        #expect(again.presentBytes == 23 << 20)
         #expect(
             try await readRange(again, 20 << 20..<(20 << 20) + 100) == expectedBytes(1, 20 << 20..<(20 << 20) + 100))
+    }
+
+    /// The kernel goes on reading a passthrough file when the process that was lent it, or the coordinator, has died.
+    @Test func readersOfAWholeFileThatNobodyKnowsAnyMoreNeverSeeAHole() async throws {
+        let bench = try CacheBench(blockSize: 1 << 20)
+        let id = objectID("whole", size: 20 << 20)
+        let object = bench.cache.object(id, source: CountingSource(chunk: 1 << 20))
+        _ = try await object.ensure(0..<20 << 20)
+        let loan = try #require(try object.passthroughLoan())
+        await bench.cache.shutdown()
+        let next = try CacheBench(blockSize: 1 << 20, in: bench.directory)
+        #expect(next.cache.free(id) == 20 << 20)
+        let again = next.cache.object(id, source: CountingSource(seed: 2, chunk: 1 << 20))
+        _ = try await again.ensure(0..<20 << 20)
+        #expect(try readPresent(loan, 0..<20 << 20) == expectedBytes(1, 0..<20 << 20))
+        // The same within one coordinator, once the loan is over.
+        let second = try #require(try again.passthroughLoan())
+        second.close()
+        await next.cache.fetchesEnd()
+        let entry = try #require(next.cache.engine.live(id.digest, retaining: false))
+        guard case .freed(20_971_520) = entry.evict(1, from: next.cache.engine.tiers[0]) else {
+            Issue.record("not evicted as a whole")
+            return
+        }
+        #expect(try readPresent(second, 0..<20 << 20) == expectedBytes(2, 0..<20 << 20))
     }
 
     @Test func orphansOfAKillAreRemoved() async throws {
@@ -220,5 +243,22 @@ import Testing
             }
         }
         #expect(next.cache.statistics().tiers[0].evictions > 0)
+    }
+}
+
+extension RestartTests {
+    @Test func afterADiskErrorEverythingIsVerifiedEvenInTheSameBoot() async throws {
+        let bench = try CacheBench()
+        let id = objectID("o", size: 2 << 20)
+        _ = try await bench.cache.object(id, source: CountingSource()).ensure(0..<2 << 20)
+        await bench.cache.flush()
+        bench.cache.engine.noteFailure(of: bench.cache.engine.tiers[0], .ioError, doing: "a test")
+        await bench.cache.shutdown()
+        try flipByte(of: id, at: 1_000_000, in: bench.configuration.tiers[0].path)
+        let next = try CacheBench(in: bench.directory)
+        let source = CountingSource()
+        let object = next.cache.object(id, source: source)
+        #expect(try await readRange(object, 0..<2 << 20) == expectedBytes(1, 0..<2 << 20))
+        #expect(next.cache.statistics().damagedBlocks == 1 && source.fetchedBytes == 16_384)
     }
 }

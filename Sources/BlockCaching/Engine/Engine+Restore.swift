@@ -1,6 +1,7 @@
 import BlockMaps
 import Glibc
 import Platform
+import Synchronization
 
 extension Engine {
     /// After a start, tells the policies what is cached, a batch of records at a time, and removes what no record
@@ -59,6 +60,16 @@ extension Engine {
         if sweeping { for tier in tiers where !isClosed { sweep(tier) } }
         setRestoring(false)
         for tier in tiers where tier.hasWaiters { tier.startEviction(eviction(of: tier)) }
+    }
+
+    /// After a write error the kernel may have dropped pages that the disk never took (fsync(2), NOTES): what lies in
+    /// the tier must be verified before it is opened again, by this process and by the next.
+    func distrust(_ tier: Tier) {
+        guard !tier.isDistrusted.exchange(true, ordering: .acquiringAndReleasing) else { return }
+        flusher.submit { [weak self] in
+            guard let self else { return }
+            try? index?.commit([.state(IndexState(bootIdentifier: "", isClean: false, trust: trust))])
+        }
     }
 
     /// Removes cache files without a record: what a kill left, or a tier that failed for a while.

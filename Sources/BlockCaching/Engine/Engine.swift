@@ -79,6 +79,7 @@ final class Engine: Sendable {
             // Objects that moved to other tiers meanwhile left their files here.
             restorer.submit { [weak self] in self?.sweep(tier) }
         }
+        if !tier.isReadable { distrust(tier) }
     }
 
     // MARK: Entries in memory

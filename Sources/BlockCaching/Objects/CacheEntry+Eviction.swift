@@ -60,6 +60,7 @@ extension CacheEntry {
     private func withdraw(_ index: UInt32, from tier: Tier) -> (Withdrawal?, EvictionOutcome) {
         state.withLock { state in
             guard let file = state.file, file.tier === tier else { return (nil, .gone) }
+            if state.mayBeLentWhole { return withdrawWhole(file, index, &state) }
             let blocks = file.geometry.blocks(ofExtent: index)
             let weight = Self.occupied(blocks, file, state.suspects)
             // The checksums of a small complete object are in its record, so it goes whole or not at all.
@@ -89,6 +90,33 @@ extension CacheEntry {
             tier.remove(ExtentID(digest: digest, index: index), bytes: weight, remaining: 0)
             return (Withdrawal(file: file, blocks: blocks, runs: runs, freed: weight, isEmptied: isEmptied), .gone)
         }
+    }
+
+    /// Withdraws a file that readers may have without a block map. Nobody can tell whether they still do: the kernel
+    /// goes on reading a passthrough file when the mount process that was lent it, or this coordinator's predecessor,
+    /// has died. A hole would be zeros to them, so the file is only ever unlinked: who has it open keeps its bytes.
+    private func withdrawWhole(
+        _ file: BlockFile, _ index: UInt32, _ state: inout State
+    ) -> (Withdrawal?, EvictionOutcome) {
+        guard !state.isInUse else {
+            return (nil, .pinned(Self.occupied(file.geometry.blocks(ofExtent: index), file, state.suspects)))
+        }
+        let all = 0..<file.geometry.blockCount
+        var freed: UInt64 = 0
+        for index in ExtentID.indices(of: 0..<id.size) {
+            let weight = Self.occupied(file.geometry.blocks(ofExtent: index), file, state.suspects)
+            file.tier.remove(ExtentID(digest: digest, index: index), bytes: weight, remaining: 0)
+            freed += weight
+        }
+        file.map.clear(all)
+        state.file = nil
+        state.suspects = nil
+        state.unsaved = nil
+        state.presentBlocks = 0
+        state.occupied = 0
+        state.generation += 1
+        state.mayBeLentWhole = false
+        return (Withdrawal(file: file, blocks: all, runs: [], freed: freed, isEmptied: true), .gone)
     }
 
     /// Drops everything that nobody keeps. Returns the bytes freed. Blocks on the disk.

@@ -1,5 +1,6 @@
 import BlockMaps
 import Platform
+import Synchronization
 import SystemPackage
 
 extension CacheEntry {
@@ -47,7 +48,7 @@ extension CacheEntry {
     private func adopt(_ file: BlockFile, _ record: ObjectRecord) {
         let all = 0..<file.geometry.blockCount
         var suspects: BlockSet?
-        if record.trust < engine.trust {
+        if record.trust < engine.trust || file.tier.isDistrusted.load(ordering: .acquiring) {
             var found = BlockSet(limit: all.count)
             var cursor = 0
             while let block = file.map.firstPresent(in: cursor..<all.upperBound) {
@@ -64,6 +65,8 @@ extension CacheEntry {
             state.recorded = (record.tier, record.occupiedBytes)
             state.frequency = record.frequency
             state.occupied = Self.occupied(all, file, suspects)
+            // This coordinator's predecessor, or this one before it forgot the entry, may have lent a complete file.
+            state.mayBeLentWhole = state.presentBlocks + (suspects?.count ?? 0) == file.geometry.blockCount
             file.tier.correct(from: record.occupiedBytes, to: state.occupied)
             for index in ExtentID.indices(of: 0..<id.size) {
                 let weight = Self.occupied(file.geometry.blocks(ofExtent: index), file, suspects)

@@ -7,32 +7,31 @@ extension CacheEntry {
     func loan() throws -> BlockLoan {
         guard !engine.isClosed else { throw CacheError.closed }
         guard prepareFile() else { throw CacheError.noTier }
-        let grant = state.withLock { state -> (BlockFile, isWhole: Bool)? in
+        let grant = state.withLock { state -> (file: BlockFile, isWhole: Bool, isWarmer: Bool)? in
             guard let file = state.file, file.tier.isReadable else { return nil }
-            noteUse(&state)
-            if isComplete(state), pinWhole(file, &state) { return (file, true) }
+            let isWarmer = noteUse(&state)
+            if isComplete(state), pinWhole(file, &state) { return (file, true, isWarmer) }
             state.mapLoans += 1
-            return (file, false)
+            return (file, false, isWarmer)
         }
         guard let grant else { throw CacheError.noTier }
-        markDirty()
+        if grant.isWarmer { markDirty() }
         if state.withLock({ $0.suspectCount > 0 }) { verifyInBackground() }
-        return try makeLoan(grant.0, isWhole: grant.isWhole)
+        return try makeLoan(grant.file, isWhole: grant.isWhole)
     }
 
     /// See `CachedObject.passthroughLoan`. Blocks on the disk.
     func passthroughLoan() throws -> BlockLoan? {
         guard !engine.isClosed else { throw CacheError.closed }
         load()
-        let file = state.withLock { state -> BlockFile? in
+        let grant = state.withLock { state -> (file: BlockFile, isWarmer: Bool)? in
             guard let file = state.file, file.tier.isReadable, isComplete(state), pinWhole(file, &state) else {
                 return nil
             }
-            noteUse(&state)
-            return file
+            return (file, noteUse(&state))
         }
-        if file != nil { markDirty() }
-        return try file.map { try makeLoan($0, isWhole: true) }
+        if grant?.isWarmer == true { markDirty() }
+        return try grant.map { try makeLoan($0.file, isWhole: true) }
     }
 
     private func pinWhole(_ file: BlockFile, _ state: inout State) -> Bool {
@@ -41,13 +40,16 @@ extension CacheEntry {
             state.pinned = state.occupied
         }
         state.wholeLoans += 1
+        state.mayBeLentWhole = true
         return true
     }
 
-    private func noteUse(_ state: inout State) {
+    /// Returns whether the record must follow.
+    private func noteUse(_ state: inout State) -> Bool {
         state.hits += 1
-        state.generation += 1
-        if state.hits > 1, state.frequency < 3 { state.frequency += 1 }
+        guard state.hits > 1, state.frequency < 3 else { return false }
+        state.frequency += 1
+        return true
     }
 
     private func makeLoan(_ file: BlockFile, isWhole: Bool) throws -> BlockLoan {

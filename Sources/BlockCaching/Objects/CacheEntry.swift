@@ -27,6 +27,8 @@ final class CacheEntry: Sendable {
         var fetches: [Fetch] = []
         var mapLoans = 0
         var wholeLoans = 0
+        /// The file is or was complete, and a reader that nobody knows of any more may have it without a block map.
+        var mayBeLentWhole = false
         /// What the tier keeps from eviction for the whole loans.
         var pinned: UInt64 = 0
         /// Withdrawn blocks whose bytes are being punched: they must not be written meanwhile.

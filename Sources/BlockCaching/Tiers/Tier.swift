@@ -35,6 +35,8 @@ final class Tier: Sendable {
     let highMark, lowMark, pinLimit: UInt64
     let logger: Logger
     let state: Lock<State>
+    /// The disk has failed in the life of this process.
+    let isDistrusted = Atomic(false)
     /// Evicts and probes.
     let worker: WorkerThread
 
