@@ -10,7 +10,8 @@ extension CoordinatorLink {
         send(Waiting(body: body, attempts: 0, completion: completion))
     }
 
-    /// Sends a request that only means something on connection `generation`; fails with `.disconnected` when that is gone.
+    /// Sends a request that only means something on connection `generation`; fails with `.disconnected` when that is
+    /// gone.
     package func request(
         _ body: WireEnvelope.OneOf_Body, boundTo generation: UInt64, completion: @escaping Completion
     ) {

@@ -6,9 +6,9 @@ import SystemPackage
 
 /// A mount's lasting session with the coordinator: what outlives any one connection.
 ///
-/// When the connection closes, requests wait while it connects and attaches again, and are then sent again. Every request
-/// of this release only reads, so that one sent twice does no harm. Leases and list streams belong to one connection,
-/// which is known by its *generation* (1…, growing).
+/// When the connection closes, requests wait while it connects and attaches again, and are then sent again. Every
+/// request of this release only reads, so that one sent twice does no harm. Leases and list streams belong to one
+/// connection, which is known by its *generation* (1…, growing).
 package final class CoordinatorLink: Sendable {
     package struct Reply: Sendable {
         package let body: WireEnvelope.OneOf_Body
@@ -19,9 +19,11 @@ package final class CoordinatorLink: Sendable {
     package typealias Completion = @Sendable (Result<Reply, CoordinationError>) -> Void
     /// Makes a connected client with the two handlers that it is given; may first start a coordinator. Called on a
     /// thread that may block.
-    package typealias Connect = @Sendable (
-        _ onNotification: @escaping @Sendable (WireEnvelope.OneOf_Body) -> Void, _ onClose: @escaping @Sendable () -> Void
-    ) throws(CoordinationError) -> CoordinatorClient
+    package typealias Connect =
+        @Sendable (
+            _ onNotification: @escaping @Sendable (WireEnvelope.OneOf_Body) -> Void,
+            _ onClose: @escaping @Sendable () -> Void
+        ) throws(CoordinationError) -> CoordinatorClient
 
     struct Waiting {
         let body: WireEnvelope.OneOf_Body
@@ -145,7 +147,9 @@ package final class CoordinatorLink: Sendable {
         }
     }
 
-    private static func attach(_ client: CoordinatorClient, _ request: WireAttach) throws(CoordinationError) -> WireAttached {
+    private static func attach(_ client: CoordinatorClient, _ request: WireAttach) throws(CoordinationError)
+        -> WireAttached
+    {
         guard case .attached(let attached) = try client.call(.attach(request)).body else {
             throw CoordinationError(.protocolError, "the coordinator answered Attach with something else")
         }

@@ -5,8 +5,8 @@ import SystemPackage
 /// An open directory: streams its listing in pages and keeps few of them.
 ///
 /// Entry numbers (0…) grow in the order of the listing and are the offsets of telldir(3). Kept are the page last read,
-/// the one before it (the kernel asks again for what did not fit its buffer), and the one after, which is asked for ahead.
-/// A number that is no longer kept makes the listing start again and be skipped up to there.
+/// the one before it (the kernel asks again for what did not fit its buffer), and the one after, which is asked for
+/// ahead. A number that is no longer kept makes the listing start again and be skipped up to there.
 package final class DirectoryHandle: Sendable {
     /// Part of a listing: entries whose numbers start at `first`. None: the end.
     package struct Slice: Sendable {
@@ -88,7 +88,8 @@ package final class DirectoryHandle: Sendable {
 
     /// Forgets the pages. Returns the stream that is to be closed.
     private static func restart(_ state: inout State) -> Request? {
-        let old = state.stream != 0 && !state.isComplete
+        let old =
+            state.stream != 0 && !state.isComplete
             ? Request(run: state.run, stream: state.stream, generation: state.generation) : nil
         state.run += 1
         state.pages = []

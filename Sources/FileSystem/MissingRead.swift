@@ -3,7 +3,8 @@ import Platform
 import Synchronization
 import SystemPackage
 
-/// One read that waits for a fetch: asks for what is absent, reads again, and starts over when it was evicted meanwhile.
+/// One read that waits for a fetch: asks for what is absent, reads again, and starts over when it was evicted
+/// meanwhile.
 final class MissingRead: Sendable {
     private let fileSystem: MountedFileSystem
     private let file: OpenFile

@@ -17,11 +17,12 @@ extension MountedFileSystem {
         request.parent = parent
         request.name = .init(name.bytes)
         link.request(.lookup(request)) { result in
-            answer(result.answer { body in
-                guard case .entry(let entry) = body else { return nil }
-                return entry.hasAttributes
-                    ? .entry(entry.attributes) : .absent(milliseconds: entry.negativeTtlMilliseconds)
-            })
+            answer(
+                result.answer { body in
+                    guard case .entry(let entry) = body else { return nil }
+                    return entry.hasAttributes
+                        ? .entry(entry.attributes) : .absent(milliseconds: entry.negativeTtlMilliseconds)
+                })
         }
     }
 
@@ -44,10 +45,11 @@ extension MountedFileSystem {
         var request = WireReadLink()
         request.inode = inode
         link.request(.readLink(request)) { result in
-            answer(result.answer { body in
-                guard case .linkTarget(let target) = body else { return nil }
-                return ByteString(target.target)
-            })
+            answer(
+                result.answer { body in
+                    guard case .linkTarget(let target) = body else { return nil }
+                    return ByteString(target.target)
+                })
         }
     }
 
@@ -80,10 +82,11 @@ extension MountedFileSystem {
             request.inode = inode
             request.name = name
             link.request(.getExtendedAttribute(request)) { result in
-                answer(result.answer { body in
-                    guard case .extendedAttribute(let attribute) = body else { return nil }
-                    return ByteString(attribute.value)
-                })
+                answer(
+                    result.answer { body in
+                        guard case .extendedAttribute(let attribute) = body else { return nil }
+                        return ByteString(attribute.value)
+                    })
             }
         }
     }

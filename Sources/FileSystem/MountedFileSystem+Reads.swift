@@ -47,8 +47,8 @@ extension MountedFileSystem {
     ///
     /// - Parameters:
     ///   - count: at most `ReadBuffer.size`.
-    ///   - answer: gets the bytes, which are valid during the call only, on any thread; fewer than `count` only at the end
-    ///     of the file.
+    ///   - answer: gets the bytes, which are valid during the call only, on any thread; fewer than `count` only at
+    ///     the end of the file.
     package func readMissing(
         _ file: OpenFile, at offset: UInt64, count: Int, answer: @escaping Answer<ReadBytes>
     ) {

@@ -24,7 +24,8 @@ package final class OpenFile: @unchecked Sendable {
 
     private let lastMissEnd = Atomic<UInt64>(0)
 
-    /// - Parameter shared: others have the inode open: what the kernel read for them is right, unless the file can change.
+    /// - Parameter shared: others have the inode open: what the kernel read for them is right, unless the file can
+    ///   change.
     init(_ inode: OpenInode, shared: Bool) {
         self.inode = inode
         keepsKernelCache = inode.withPath { $0.keepCache || (shared && $0.kind != .source) }
@@ -44,7 +45,9 @@ package final class OpenFile: @unchecked Sendable {
         while index < Self.triggerWords {
             if offset < triggers[index + 1].load(ordering: .relaxed),
                 offset + UInt64(count) > triggers[index].load(ordering: .relaxed)
-            { return true }
+            {
+                return true
+            }
             index += 2
         }
         return false
@@ -72,7 +75,9 @@ package final class OpenFile: @unchecked Sendable {
     /// Reads from the side buffer when it has all of `buffer.count` bytes.
     func readSide(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) -> Int? {
         guard hasSide.load(ordering: .acquiring), let held = side.withLock({ $0 }) else { return nil }
-        guard held.range.lowerBound <= offset, offset + UInt64(buffer.count) <= held.range.upperBound else { return nil }
+        guard held.range.lowerBound <= offset, offset + UInt64(buffer.count) <= held.range.upperBound else {
+            return nil
+        }
         do throws(Errno) {
             let count = try held.file.read(into: buffer, at: offset - held.range.lowerBound)
             return count == buffer.count ? count : nil

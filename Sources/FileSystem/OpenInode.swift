@@ -6,13 +6,13 @@ import SystemPackage
 
 /// An inode while the kernel has it open: one grant that all its opens share.
 ///
-/// The kernel refuses to mix passthrough and cached opens of one inode, and two backing ids for it, so the way of reading
-/// belongs to the inode and not to the open.
+/// The kernel refuses to mix passthrough and cached opens of one inode, and two backing ids for it, so the way of
+/// reading belongs to the inode and not to the open.
 package final class OpenInode: @unchecked Sendable {
     package let number: UInt64
 
-    // Every path that this inode has had; the last is the current one. A new path comes only after a reconnect, so few are
-    // kept, and none is freed while a reader may still use it through `current`.
+    // Every path that this inode has had; the last is the current one. A new path comes only after a reconnect, so few
+    // are kept, and none is freed while a reader may still use it through `current`.
     private let paths: Lock<[DataPath]>
     private let current: Atomic<UnsafeMutableRawPointer>
     /// The 64 equal segments of the file that were read since the last access report, one bit each.

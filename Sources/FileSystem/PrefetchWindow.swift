@@ -1,7 +1,7 @@
 /// Decides what to fetch ahead of the readers of one handle. A pure value: reads in, ranges out.
 ///
-/// Each sequential stream (a few per handle, because programs read several columns of one file in turns) has a window ahead
-/// of it. The window grows while the reader still catches up with what was fetched, and a seek shrinks it.
+/// Each sequential stream (a few per handle, because programs read several columns of one file in turns) has a window
+/// ahead of it. The window grows while the reader still catches up with what was fetched, and a seek shrinks it.
 package struct PrefetchWindow: Sendable {
     /// One FUSE read at its largest: a scan then always has its next read in flight, and a wrong guess costs 8 blocks.
     package static let initialWindow: UInt64 = 1 << 20
@@ -9,7 +9,8 @@ package struct PrefetchWindow: Sendable {
     package static let maximumWindow: UInt64 = 64 << 20
     /// A window is fetched in parts of an eighth, so that a large one runs over several connections, …
     package static let partsPerWindow: UInt64 = 8
-    /// … of at least a first window and at most, with what is left over, 15 MiB: what a store serves well in one request.
+    /// … of at least a first window and at most, with what is left over, 15 MiB: what a store serves well in one
+    /// request.
     package static let maximumPart: UInt64 = 10 << 20
     /// An object up to this size is fetched whole at its first miss: one request costs less than two, and a reader of
     /// small files nearly always reads them to the end.
@@ -110,8 +111,8 @@ package struct PrefetchWindow: Sendable {
         streams[oldest] = stream
     }
 
-    /// Reads that touch one of these ranges must be noted even when nothing was absent: the reader is in the second half
-    /// of what was fetched ahead.
+    /// Reads that touch one of these ranges must be noted even when nothing was absent: the reader is in the second
+    /// half of what was fetched ahead.
     package func triggers(size: UInt64) -> [Range<UInt64>] {
         streams.compactMap { stream in
             guard stream.reads > 1, stream.ahead < size else { return nil }

@@ -40,7 +40,8 @@ extension Bridge {
     }
 
     private func fill(
-        _ page: inout DirectoryPage, _ raw: fuse_req_t, _ offset: UInt64, _ slice: DirectoryHandle.Slice, _ inode: UInt64
+        _ page: inout DirectoryPage, _ raw: fuse_req_t, _ offset: UInt64, _ slice: DirectoryHandle.Slice,
+        _ inode: UInt64
     ) {
         // Node 0: these two count no lookup.
         var own = fuse_entry_param()
@@ -68,11 +69,13 @@ private struct DirectoryPage {
     var filled = 0
 
     /// Adds an entry; false when it does not fit.
-    mutating func add(_ raw: fuse_req_t, _ name: UnsafePointer<CChar>, _ entry: fuse_entry_param, next: UInt64) -> Bool {
+    mutating func add(_ raw: fuse_req_t, _ name: UnsafePointer<CChar>, _ entry: fuse_entry_param, next: UInt64) -> Bool
+    {
         var entry = entry
         let rest = buffer.count - filled
         let place = (buffer.baseAddress! + filled).assumingMemoryBound(to: CChar.self)
-        let size = plus
+        let size =
+            plus
             ? fuse_add_direntry_plus(raw, place, rest, name, &entry, off_t(next))
             : fuse_add_direntry(raw, place, rest, name, &entry.attr, off_t(next))
         guard size <= rest else { return false }

@@ -3,8 +3,8 @@ import FileSystem
 import SystemPackage
 
 extension Bridge {
-    /// The table of callbacks. Operations that it lacks are answered by libfuse with ENOSYS, and the kernel then never asks
-    /// again: access (default_permissions), flush, fsync, locks, lseek.
+    /// The table of callbacks. Operations that it lacks are answered by libfuse with ENOSYS, and the kernel then never
+    /// asks again: access (default_permissions), flush, fsync, locks, lseek.
     static func operations() -> fuse_lowlevel_ops {
         var operations = fuse_lowlevel_ops()
         addReading(&operations)
@@ -37,7 +37,8 @@ extension Bridge {
             Bridge.with(request) { bridge, request in if let info { bridge.release(request, info.pointee) } }
         }
         operations.opendir = { request, node, info in
-            Bridge.with(request) { bridge, request in if let info { bridge.openDirectory(request, node, info.pointee) } }
+            Bridge.with(request) { bridge, request in if let info { bridge.openDirectory(request, node, info.pointee) }
+            }
         }
         operations.readdir = { request, _, size, offset, info in
             Bridge.with(request) { bridge, request in
@@ -53,7 +54,9 @@ extension Bridge {
             Bridge.with(request) { bridge, request in if let info { bridge.releaseDirectory(request, info.pointee) } }
         }
         operations.getxattr = { request, node, name, size in
-            Bridge.with(request) { bridge, request in if let name { bridge.extendedAttribute(request, node, name, size) } }
+            Bridge.with(request) { bridge, request in
+                if let name { bridge.extendedAttribute(request, node, name, size) }
+            }
         }
         operations.listxattr = { request, _, size in Bridge.with(request) { $0.extendedAttributeNames($1, size) } }
     }

@@ -7,9 +7,9 @@ import SystemPackage
 
 /// Translates between libfuse's callbacks and `MountedFileSystem`; it decides nothing.
 ///
-/// Node numbers are the coordinator's inode numbers, but the root is 1 to the kernel, so the coordinator uses 1 for nothing
-/// else. `fi->fh` is an `Unmanaged` `OpenFile` or `DirectoryHandle`, retained by the open and released by the release: the
-/// kernel guarantees the pair.
+/// Node numbers are the coordinator's inode numbers, but the root is 1 to the kernel, so the coordinator uses 1 for
+/// nothing else. `fi->fh` is an `Unmanaged` `OpenFile` or `DirectoryHandle`, retained by the open and released by the
+/// release: the kernel guarantees the pair.
 final class Bridge: Sendable {
     let fileSystem: MountedFileSystem
 

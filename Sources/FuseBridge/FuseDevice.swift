@@ -22,7 +22,8 @@ enum FuseDevice {
         if let entry = MountTable.entry(at: mountPoint), entry.type == MountPoints.type {
             throw MountError(
                 MountError.usage,
-                "\(mountPoint) already has \(entry.source) mounted by Larder; unmount it with: larder umount \(mountPoint)")
+                "\(mountPoint) already has \(entry.source) mounted by Larder; first: larder umount \(mountPoint)"
+            )
         }
         let (isDirectory, isEmpty) = try inspect(mountPoint)
         guard isDirectory else { throw unresolved(mountPoint, .notDirectory) }
@@ -72,15 +73,22 @@ enum FuseDevice {
         var flags = MountFlag.noSetuid | MountFlag.noDevices
         if options.readOnly { flags |= MountFlag.readOnly }
         for option in options.extra {
-            if let flag = MountFlag.named[option] { flags |= flag } else if !MountFlag.isIgnored(option) { data.append(option) }
-        }
-        do { try MountTable.mount(options.source, at: mountPoint, type: MountPoints.type, flags: flags, data: data) } catch {
-            let advice = switch error {
-            case .notPermitted: "this process may not mount here (a container needs CAP_SYS_ADMIN)"
-            case .invalidArgument: "the kernel refuses an option of \(data.dropFirst(5).joined(separator: ","))"
-            case .operationNotSupportedByDevice: "the kernel has no FUSE; load it with: modprobe fuse"
-            default: "\(error)"
+            if let flag = MountFlag.named[option] {
+                flags |= flag
+            } else if !MountFlag.isIgnored(option) {
+                data.append(option)
             }
+        }
+        do {
+            try MountTable.mount(options.source, at: mountPoint, type: MountPoints.type, flags: flags, data: data)
+        } catch {
+            let advice =
+                switch error {
+                case .notPermitted: "this process may not mount here (a container needs CAP_SYS_ADMIN)"
+                case .invalidArgument: "the kernel refuses an option of \(data.dropFirst(5).joined(separator: ","))"
+                case .operationNotSupportedByDevice: "the kernel has no FUSE; load it with: modprobe fuse"
+                default: "\(error)"
+                }
             let code = error == .notPermitted ? MountError.noPermission : MountError.system
             throw MountError(code, "cannot mount at \(mountPoint): \(advice)")
         }
@@ -116,11 +124,12 @@ enum MountFlag {
         "nodiratime": 2048, "relatime": 1 << 21, "strictatime": 1 << 24,
     ]
 
-    /// What fstab says to mount(8) and not to the kernel, what is always so here, and what a lake must not bring (set-user-id
-    /// programs, devices).
+    /// What fstab says to mount(8) and not to the kernel, what is always so here, and what a lake must not bring
+    /// (set-user-id programs, devices).
     static func isIgnored(_ option: String) -> Bool {
         let names: Set<String> = [
-            "defaults", "rw", "auto", "noauto", "user", "users", "nouser", "owner", "group", "nofail", "_netdev", "exec",
+            "defaults", "rw", "auto", "noauto", "user", "users", "nouser", "owner", "group", "nofail", "_netdev",
+            "exec",
             "suid", "dev", "async", "atime", "diratime", "nonempty", "allow_other", "default_permissions", "",
         ]
         return names.contains(option) || option.hasPrefix("x-") || option.hasPrefix("comment=")

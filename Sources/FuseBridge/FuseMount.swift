@@ -70,14 +70,15 @@ package final class FuseMount: Sendable {
             }
             for inode in invalidate.inodes { session?.forget(node: bridge.node(of: inode)) }
         }
-        // A thread works only while it copies; waiting costs none. Two per core keep the cores busy while others sleep in
-        // pread, and ten are what libfuse itself takes at most.
+        // A thread works only while it copies; waiting costs none. Two per core keep the cores busy while others sleep
+        // in pread, and ten are what libfuse itself takes at most.
         session.start(threads: min(10, max(4, 2 * sysconf(CInt(_SC_NPROCESSORS_ONLN)))))
         raiseReadahead(logger)
         if !usesPassthrough {
             let (major, minor) = Machine.kernelVersion()
             logger.notice(
-                "reads go through this process: kernel \(major).\(minor) offers no FUSE passthrough (6.9 or newer, CONFIG_FUSE_PASSTHROUGH)")
+                "reads go through this process: Linux \(major).\(minor) offers no FUSE passthrough, 6.9 and newer may"
+            )
         }
     }
 

@@ -5,8 +5,8 @@ import SystemPackage
 
 /// fusermount3(1), which mounts for users without privilege.
 ///
-/// Its protocol (libfuse's lib/mount.c): it finds one end of a stream socket by the number in _FUSE_COMMFD, and sends the
-/// descriptor of /dev/fuse over it with one byte of data.
+/// Its protocol (libfuse's lib/mount.c): it finds one end of a stream socket by the number in _FUSE_COMMFD, and sends
+/// the descriptor of /dev/fuse over it with one byte of data.
 enum Fusermount {
     private static let places = ["/usr/bin/fusermount3", "/bin/fusermount3", "/usr/local/bin/fusermount3"]
 
@@ -18,13 +18,21 @@ enum Fusermount {
         if options.readOnly { words.append("ro") }
         if options.allowOther { words.append("allow_other") }
         words += options.extra.filter { !MountFlag.isIgnored($0) && !words.contains($0) }
-        let (ours, theirs) = try pair()
-        let (child, message) = try start(
-            ["-o", words.joined(separator: ","), "--", mountPoint], for: "mount at \(mountPoint)", status: theirs)
-        let received = try? receive(from: ours)
+        let (child, message, socket) = try startMounting(words.joined(separator: ","), at: mountPoint)
+        let received = try? receive(from: socket)
         let code = ChildProcess.wait(for: child)
         if let received { return received }
         throw explain(text(of: message), code, options, mountPoint)
+    }
+
+    // When it returns, the program has the only other end of the socket, so that its end is seen.
+    private static func startMounting(
+        _ options: String, at mountPoint: String
+    ) throws(MountError) -> (child: Int32, message: Descriptor, socket: Descriptor) {
+        let (ours, theirs) = try pair()
+        let (child, message) = try start(
+            ["-o", options, "--", mountPoint], for: "mount at \(mountPoint)", status: theirs)
+        return (child, message, ours)
     }
 
     static func unmount(_ path: String, lazily: Bool) throws(MountError) {
@@ -93,7 +101,8 @@ enum Fusermount {
     ) -> MountError {
         if access("/dev/fuse", F_OK) != 0 {
             return MountError(
-                MountError.unavailable, "/dev/fuse is missing; load the module (modprobe fuse) or pass it into the container")
+                MountError.unavailable,
+                "/dev/fuse is missing; load the module (modprobe fuse) or pass it into the container")
         }
         if options.allowOther, said.contains("user_allow_other") {
             return MountError(

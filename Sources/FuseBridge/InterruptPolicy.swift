@@ -3,9 +3,9 @@ import Platform
 
 /// Whether a signal should end a waiting system call with EINTR.
 ///
-/// The kernel tells of any signal, also of those that a program catches all the time (Go's preemption, a JVM's profiler,
-/// timers), and stat(2) failing with EINTR breaks programs. So only a signal that kills the caller ends the wait, or one by
-/// which a person asks it to stop.
+/// The kernel tells of any signal, also of those that a program catches all the time (Go's preemption, a JVM's
+/// profiler, timers), and stat(2) failing with EINTR breaks programs. So only a signal that kills the caller ends the
+/// wait, or one by which a person asks it to stop.
 enum InterruptPolicy {
     private static let requestsToStop: UInt64 = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGKILL].reduce(0) { $0 | bit($1) }
     private static let ignoredByDefault: UInt64 =
@@ -24,7 +24,9 @@ enum InterruptPolicy {
         var sets: [Substring: UInt64] = [:]
         for line in status.split(separator: "\n") {
             let parts = line.split(separator: ":", maxSplits: 1)
-            guard parts.count == 2, ["SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt"].contains(parts[0]) else { continue }
+            guard parts.count == 2, ["SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt"].contains(parts[0]) else {
+                continue
+            }
             sets[parts[0]] = UInt64(parts[1].drop { $0 == "\t" || $0 == " " }, radix: 16)
         }
         guard let own = sets["SigPnd"], let shared = sets["ShdPnd"], let blocked = sets["SigBlk"],

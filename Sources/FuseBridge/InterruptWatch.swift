@@ -1,7 +1,7 @@
 import Platform
 
-/// Looks again at parked requests whose interruption was ignored: the kernel tells of a request's first signal only, and a
-/// later one may be SIGKILL.
+/// Looks again at parked requests whose interruption was ignored: the kernel tells of a request's first signal only,
+/// and a later one may be SIGKILL.
 final class InterruptWatch: Sendable {
     static let shared = InterruptWatch()
 

@@ -6,8 +6,8 @@ import SystemPackage
 /// A request that is answered later, by whichever comes first: its result, or the caller's interruption (EINTR).
 ///
 /// libfuse calls the interrupt function with the request's lock held, and on the parking thread itself when the request
-/// was interrupted before. The winner of `state` answers; a result also waits, in `fuse_req_interrupt_func(nil)`, for an
-/// interrupt function that is running, so that neither request nor object is used after its end.
+/// was interrupted before. The winner of `state` answers; a result also waits, in `fuse_req_interrupt_func(nil)`, for
+/// an interrupt function that is running, so that neither request nor object is used after its end.
 final class ParkedRequest: @unchecked Sendable {
     private enum State {
         static let parking: UInt8 = 0
@@ -33,10 +33,12 @@ final class ParkedRequest: @unchecked Sendable {
         let parked = ParkedRequest(request)
         // Released by who answers.
         let retained = Unmanaged.passRetained(parked)
-        fuse_req_interrupt_func(parked.raw, { _, data in
-            guard let data else { return }
-            Unmanaged<ParkedRequest>.fromOpaque(data).takeUnretainedValue().interrupt()
-        }, retained.toOpaque())
+        fuse_req_interrupt_func(
+            parked.raw,
+            { _, data in
+                guard let data else { return }
+                Unmanaged<ParkedRequest>.fromOpaque(data).takeUnretainedValue().interrupt()
+            }, retained.toOpaque())
         let reply = ParkedReply(parked)
         if parked.exchange(State.parking, State.parked) { return reply }
         guard InterruptPolicy.endsWait(of: parked.caller) else {

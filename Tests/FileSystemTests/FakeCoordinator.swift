@@ -87,7 +87,8 @@ final class FakeCoordinator: @unchecked Sendable {
 
     @discardableResult
     func add(
-        _ name: ByteString, _ bytes: [UInt8], _ grant: FakeGrant, blockSize: Int = 4096, in parent: UInt64 = FakeTree.root
+        _ name: ByteString, _ bytes: [UInt8], _ grant: FakeGrant, blockSize: Int = 4096,
+        in parent: UInt64 = FakeTree.root
     ) throws -> (inode: UInt64, file: FakeFile) {
         fileCount += 1
         let file = try FakeFile(bytes, grant, blockSize: blockSize, path: "\(directory)/cache-\(fileCount)")
@@ -101,7 +102,8 @@ final class FakeCoordinator: @unchecked Sendable {
     /// A link to this coordinator.
     func link(patience: Duration = .seconds(30)) throws -> CoordinatorLink {
         let path = socketPath
-        return try CoordinatorLink(socketPath: path, attachment: WireAttach(), patience: patience, logger: quietLogger) {
+        return try CoordinatorLink(socketPath: path, attachment: WireAttach(), patience: patience, logger: quietLogger)
+        {
             (onNotification, onClose) throws(CoordinationError) in
             try CoordinatorClient(
                 path: path, role: .mount, software: "test", onNotification: onNotification, onClose: onClose)
@@ -172,7 +174,9 @@ private final class FakeSession: SessionHandler, @unchecked Sendable {
             entry.negativeTtlMilliseconds = script.negativeMilliseconds
             if let inode = script.tree.children[lookup.parent]?[name],
                 let attributes = script.tree.attributes(inode, ttl: script.ttlMilliseconds)
-            { entry.attributes = attributes }
+            {
+                entry.attributes = attributes
+            }
             session.reply(to: id, .entry(entry))
         case .getAttributes(let request):
             guard let attributes = script.tree.attributes(request.inode, ttl: script.ttlMilliseconds) else {
@@ -183,7 +187,9 @@ private final class FakeSession: SessionHandler, @unchecked Sendable {
             session.reply(to: id, .entry(entry))
         case .list(let list): try answer(list, id, script, owner)
         case .readLink(let request):
-            guard case .link(let target) = script.tree.nodes[request.inode]?.content else { throw Errno.invalidArgument }
+            guard case .link(let target) = script.tree.nodes[request.inode]?.content else {
+                throw Errno.invalidArgument
+            }
             var answer = WireLinkTarget()
             answer.target = ByteString(target).data
             session.reply(to: id, .linkTarget(answer))
@@ -209,7 +215,9 @@ private final class FakeSession: SessionHandler, @unchecked Sendable {
         }
     }
 
-    private func answer(_ list: WireList, _ id: UInt64, _ script: FakeCoordinator.Script, _ owner: FakeCoordinator) throws {
+    private func answer(_ list: WireList, _ id: UInt64, _ script: FakeCoordinator.Script, _ owner: FakeCoordinator)
+        throws
+    {
         if list.close {
             state.withLock { $0.streams[list.stream] = nil }
             session.reply(to: id, .done(WireDone()))
@@ -242,7 +250,9 @@ private final class FakeSession: SessionHandler, @unchecked Sendable {
         session.reply(to: id, .listPage(page))
     }
 
-    private func answer(_ open: WireOpen, _ id: UInt64, _ script: FakeCoordinator.Script, _ owner: FakeCoordinator) throws {
+    private func answer(_ open: WireOpen, _ id: UInt64, _ script: FakeCoordinator.Script, _ owner: FakeCoordinator)
+        throws
+    {
         owner.log.withLock { $0.opens[open.inode, default: 0] += 1 }
         guard let attributes = script.tree.attributes(open.inode, ttl: script.ttlMilliseconds),
             case .file(let file) = script.tree.nodes[open.inode]?.content
@@ -283,7 +293,9 @@ private final class FakeSession: SessionHandler, @unchecked Sendable {
         session.reply(to: id, .opened(opened), descriptors: descriptors)
     }
 
-    private func answer(_ fetch: WireFetch, _ id: UInt64, _ script: FakeCoordinator.Script, _ owner: FakeCoordinator) throws {
+    private func answer(_ fetch: WireFetch, _ id: UInt64, _ script: FakeCoordinator.Script, _ owner: FakeCoordinator)
+        throws
+    {
         guard let lease = state.withLock({ $0.leases[fetch.lease] }),
             case .file(let file) = script.tree.nodes[lease.inode]?.content
         else { throw Errno.badFileDescriptor }
@@ -301,7 +313,9 @@ private final class FakeSession: SessionHandler, @unchecked Sendable {
             try file.evict(range)
         case .memory:
             let memory = try Descriptor.memory(named: "fetched")
-            try file.bytes[Int(range.lowerBound)..<Int(range.upperBound)].withUnsafeBytes { try memory.write($0, at: 0) }
+            try file.bytes[Int(range.lowerBound)..<Int(range.upperBound)].withUnsafeBytes {
+                try memory.write($0, at: 0)
+            }
             descriptors = [memory]
         case .fail(let errno): throw errno
         case .never: return

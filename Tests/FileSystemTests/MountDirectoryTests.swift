@@ -49,7 +49,8 @@ struct MountDirectoryTests {
         let coordinator = try Self.coordinator(count)
         let fixture = try await MountFixture.start(coordinator)
         let plain = try await fixture.shell("ls -U $M/many | sort | md5sum; ls -f $M/many | wc -l")
-        let expected = try await fixture.shell("seq -f 'name-%.0f' 1000000 \(1_000_000 + count - 1) | md5sum; echo \(count + 2)")
+        let expected = try await fixture.shell(
+            "seq -f 'name-%.0f' 1000000 \(1_000_000 + count - 1) | md5sum; echo \(count + 2)")
         #expect(plain.output == expected.output)
         let long = try await fixture.shell("ls -lU $M/many | awk '$5 == 3' | wc -l")
         #expect(long.output == "\(count)\n")
@@ -61,22 +62,23 @@ struct MountDirectoryTests {
     func seeks() async throws {
         let coordinator = try Self.coordinator(5_000, pageEntries: 100)
         let fixture = try await MountFixture.start(coordinator)
-        let result = try await fixture.python(Self.directoryCalls + """
-            places = []
-            while True:
-                place = tell()
-                name = next()
-                if name is None: break
-                places.append((place, name))
-            print(len(places), len(set(places)))
-            random.seed(42)
-            for place, name in random.sample(places, 60):
-                libc.seekdir(d, place)
-                found = next()
-                if found != name: print("at", place, found, "instead of", name)
-            libc.rewinddir(d)
-            print(len(rest()))
-            """)
+        let result = try await fixture.python(
+            Self.directoryCalls + """
+                places = []
+                while True:
+                    place = tell()
+                    name = next()
+                    if name is None: break
+                    places.append((place, name))
+                print(len(places), len(set(places)))
+                random.seed(42)
+                for place, name in random.sample(places, 60):
+                    libc.seekdir(d, place)
+                    found = next()
+                    if found != name: print("at", place, found, "instead of", name)
+                libc.rewinddir(d)
+                print(len(rest()))
+                """)
         #expect(result.output == "5002 5002\n5002\n")
     }
 

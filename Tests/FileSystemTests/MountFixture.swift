@@ -36,8 +36,8 @@ final class MountFixture: Sendable {
         rmdir(path)
     }
 
-    /// Runs a Python program with the mount point as `M`. Tests touch a mount only from other processes: this one, if it
-    /// crashed while one of its threads waited for itself, could not even be killed.
+    /// Runs a Python program with the mount point as `M`. Tests touch a mount only from other processes: this one, if
+    /// it crashed while one of its threads waited for itself, could not even be killed.
     func python(_ program: String) async throws -> (code: Int32, output: String) {
         try await shell("python3 - <<'END'\nimport os\nM = os.environ['M']\n\(program)\nEND")
     }
@@ -57,7 +57,11 @@ private final class Guardian: Sendable {
         let (reading, writing) = try Descriptor.pipe()
         alive = writing
         let pid = try ChildProcess.start(
-            "/bin/bash", arguments: ["bash", "-c", "trap '' INT TERM HUP; read x && exit; umount -l \"$M\" 2>/dev/null; rm -rf --one-file-system \"${M%/*}\""],
+            "/bin/bash",
+            arguments: [
+                "bash", "-c",
+                "trap '' INT TERM HUP; read x && exit; umount -l \"$M\"; rm -rf --one-file-system \"${M%/*}\"",
+            ],
             environment: ["M": path, "PATH": "/usr/bin:/bin:/usr/sbin:/sbin"], descriptors: .init(input: reading),
             newSession: true)
         startThread(named: "test-guardian") { _ = ChildProcess.wait(for: pid) }
@@ -150,8 +154,8 @@ func eventually(_ condition: @escaping @Sendable () -> Bool) async -> Bool {
     }) ?? false
 }
 
-/// Runs a blocking `body` on a thread of its own: never on Swift's cooperative pool, and not on a shared pool either, where
-/// tests that wait could keep out what they wait for.
+/// Runs a blocking `body` on a thread of its own: never on Swift's cooperative pool, and not on a shared pool either,
+/// where tests that wait could keep out what they wait for.
 func blocking<Result: Sendable>(_ body: @escaping @Sendable () throws -> Result) async throws -> Result {
     try await withCheckedThrowingContinuation { continuation in
         startThread(named: "test-blocking") { continuation.resume(with: Swift.Result { try body() }) }

@@ -28,9 +28,10 @@ struct MountInterruptTests {
         let fixture = try await MountFixture.start(coordinator)
         let lookup = try await Shell.start("exec stat $M/silent", mountPoint: fixture.path)
         let opening = try await Shell.start("exec cat $M/mute", mountPoint: fixture.path)
-        #expect(await eventually {
-            coordinator.log.withLock { $0.lookups["silent"] != nil && $0.opens[inode] != nil }
-        })
+        #expect(
+            await eventually {
+                coordinator.log.withLock { $0.lookups["silent"] != nil && $0.opens[inode] != nil }
+            })
         for caller in [lookup, opening] {
             kill(caller.pid, SIGINT)
             #expect(await caller.wait() == 128 + SIGINT)
@@ -75,16 +76,18 @@ struct MountInterruptTests {
         #expect(await child.wait() == 128 + SIGKILL)
     }
 
-    @Test("the policy reads /proc/PID/status", arguments: [
-        ("0000000000000000", "0000000000000000", "0000000000000000", false),  // nothing pending
-        ("0000000000000002", "0000000000000000", "0000000000000000", true),  // SIGINT
-        ("0000000000000002", "0000000000000002", "0000000000000000", true),  // SIGINT, caught: a person asks
-        ("0000000000000200", "0000000000000200", "0000000000000000", false),  // SIGUSR1, caught
-        ("0000000000000200", "0000000000000000", "0000000000000000", true),  // SIGUSR1 kills
-        ("0000000000000200", "0000000000000000", "0000000000000200", false),  // SIGUSR1, blocked
-        ("0000000000400000", "0000000000000000", "0000000000000000", false),  // SIGURG, ignored by default
-        ("0000000000000100", "0000000000000000", "0000000000000000", true),  // SIGKILL
-    ])
+    @Test(
+        "the policy reads /proc/PID/status",
+        arguments: [
+            ("0000000000000000", "0000000000000000", "0000000000000000", false),  // nothing pending
+            ("0000000000000002", "0000000000000000", "0000000000000000", true),  // SIGINT
+            ("0000000000000002", "0000000000000002", "0000000000000000", true),  // SIGINT, caught: a person asks
+            ("0000000000000200", "0000000000000200", "0000000000000000", false),  // SIGUSR1, caught
+            ("0000000000000200", "0000000000000000", "0000000000000000", true),  // SIGUSR1 kills
+            ("0000000000000200", "0000000000000000", "0000000000000200", false),  // SIGUSR1, blocked
+            ("0000000000400000", "0000000000000000", "0000000000000000", false),  // SIGURG, ignored by default
+            ("0000000000000100", "0000000000000000", "0000000000000000", true),  // SIGKILL
+        ])
     func policy(_ pending: String, _ caught: String, _ blocked: String, _ ends: Bool) {
         let status = """
             Name:\tdd

@@ -137,9 +137,11 @@ struct PrefetchWindowTests {
         #expect(window.note(offset: 0, count: 4096, missed: true, size: 1 << 20).isEmpty)
     }
 
-    @Test("turns the touched segments of a file into ranges", arguments: [
-        (UInt64(0), []), (1, [0..<16]), (0b1011, [0..<32, 48..<64]), (.max, [0..<1020]), (1 << 63, [1008..<1020]),
-    ] as [(UInt64, [Range<UInt64>])])
+    @Test(
+        "turns the touched segments of a file into ranges",
+        arguments: [
+            (UInt64(0), []), (1, [0..<16]), (0b1011, [0..<32, 48..<64]), (.max, [0..<1020]), (1 << 63, [1008..<1020]),
+        ] as [(UInt64, [Range<UInt64>])])
     func segments(_ bits: UInt64, _ expected: [Range<UInt64>]) {
         #expect(SegmentBits.ranges(bits, shift: 4, size: 1020) == expected)
     }

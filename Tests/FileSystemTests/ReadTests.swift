@@ -203,7 +203,9 @@ struct ReadTests {
         let covered = coordinator.log.withLock { $0.reports }
         #expect(covered.count < 50)
         #expect(covered.allSatisfy { $0.offset + $0.length <= 10 << 20 })
-        #expect(covered.contains { $0.offset == 0 } && covered.contains { $0.offset <= 5 << 20 && $0.offset + $0.length > 5 << 20 })
+        #expect(
+            covered.contains { $0.offset == 0 }
+                && covered.contains { $0.offset <= 5 << 20 && $0.offset + $0.length > 5 << 20 })
     }
 
     @Test("many opens of one inode at once ask once, share the lease, and give it back once")
