@@ -19,6 +19,8 @@ import Testing
             for _ in 0..<4 {
                 try await model.change(12, in: bucket)
                 #expect(try await node.larder("sync", mount).code == 0)
+                let expected = model
+                await becomes("the kernel has been told of all changes") { try await expected.lookUpAll() == expected.sizes }
                 for _ in 0..<60 { try await model.step() }
                 try await model.compareTrees()
             }
@@ -30,6 +32,8 @@ private struct MountModel {
     private var random: SeededGenerator
     private let mount: String
     private var files: [String: [UInt8]] = [:]
+    /// Makes every version of a file differ in size, so that a stat tells which one the kernel believes in.
+    private var serial = 0
     /// Open files, each with the bytes that it had when it was opened.
     private var handles: [(file: Descriptor, bytes: [UInt8])] = []
     private let names: [String]
@@ -48,8 +52,10 @@ private struct MountModel {
                 try await bucket.delete(ByteString(name))
                 files[name] = nil
             } else {
-                let sizes = [0, 1, 100, 4096, 131_072, 131_073, 400_000]
-                let bytes = random.bytes(sizes[Int.random(in: 0..<sizes.count, using: &random)])
+                // From empty on, and from below a block to above it.
+                let sizes = [0, 4096, 131_060, 400_000]
+                let bytes = random.bytes(sizes[Int.random(in: 0..<sizes.count, using: &random)] + serial)
+                serial += 1
                 try await bucket.put(ByteString(name), bytes)
                 files[name] = bytes
             }
@@ -99,7 +105,7 @@ private struct MountModel {
     /// By walking the directories, and by looking each name up.
     func compareTrees() async throws {
         let mount = mount
-        let expected = files.mapValues(\.count)
+        let expected = sizes
         let walked = try await onThread { () -> [String: Int] in
             var found: [String: Int] = [:]
             for case let name as String in FileManager.default.enumerator(atPath: mount) ?? FileManager.DirectoryEnumerator() {
@@ -109,15 +115,21 @@ private struct MountModel {
             return found
         }
         #expect(walked == expected)
-        let names = names
-        let looked = try await onThread { () -> [String: Int] in
+        #expect(try await lookUpAll() == expected)
+    }
+
+    var sizes: [String: Int] { files.mapValues(\.count) }
+
+    /// The sizes of all files that there are, by name.
+    func lookUpAll() async throws -> [String: Int] {
+        let (mount, names) = (mount, names)
+        return try await onThread {
             var found: [String: Int] = [:]
             for name in names {
                 if let status = try? FileStatus(of: "\(mount)/\(name)") { found[name] = Int(status.size) }
             }
             return found
         }
-        #expect(looked == expected)
     }
 }
 

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Coordination
+import Platform
 
 /// `larder sync PATH…`: makes changes in the store visible now.
 struct SyncCommand: ParsableCommand {
@@ -21,7 +22,7 @@ package struct Synchronization {
 
     package init(target: NamespaceTarget) { self.target = target }
 
-    /// Returns when every mount has been told.
+    /// Returns when the coordinator has told every mount, and the mount of this path has heard it.
     @available(*, noasync, message: "blocks its thread")
     package func run() throws(CommandFailure) {
         let session = try ControlSession(socket: target.socket)
@@ -30,5 +31,7 @@ package struct Synchronization {
         request.inode = target.inode
         let what = "synchronize \(target.path)"
         guard case .done = try session.ask(.synchronize(request), what) else { throw session.unexpectedAnswer(what) }
+        // The mount has the coordinator's notices before the answer to this, which goes through it and back.
+        _ = try? ExtendedAttribute.value("user.larder.inode", of: target.path)
     }
 }
