@@ -101,11 +101,11 @@ enum Fusermount {
     ) -> MountError {
         if access("/dev/fuse", F_OK) != 0 {
             return MountError(
-                MountError.unavailable, "/dev/fuse is missing; load the module (modprobe fuse) or pass it to the container")
+                MountError.unavailable, "/dev/fuse is missing; load the module: modprobe fuse")
         }
         if access("/dev/fuse", R_OK | W_OK) != 0 {
             return MountError(
-                MountError.noPermission, "this user may not open /dev/fuse; allow it with (as root): chmod 666 /dev/fuse")
+                MountError.noPermission, "this user may not open /dev/fuse; as root: chmod 666 /dev/fuse")
         }
         if options.allowOther, said.contains("user_allow_other") {
             return MountError(
