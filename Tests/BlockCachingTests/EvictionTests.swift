@@ -127,7 +127,7 @@ import Testing
                     #expect(try read(passed, range) == expectedBytes(5, range))
                 }
             }
-            while bench.cache.statistics().bytesCoalesced < 9 * 98_304 { await Task.yield() }
+            while bench.cache.statistics().bytesCoalesced < 9 * 114_688 { await Task.yield() }
             source.letGo()
             try await group.waitForAll()
         }

@@ -42,7 +42,8 @@ extension Engine {
         }
         for entry in idle {
             if entry.state.withLock({ $0.file != nil && $0.occupied == 0 && !$0.isInUse && entry.id.size > 0 }) {
-                entry.io.withLock { _ in entry.removeEmptyFile() }
+                // Under `io` no one who comes now gets the file before it is gone.
+                entry.io.withLock { _ in if isUnused(entry) { entry.removeEmptyFile() } }
             }
             if !retire(entry) { flushQueue.addIdle(entry) }
         }

@@ -129,8 +129,10 @@ final class Engine: Sendable {
 
     /// Looks whether an entry may leave memory, after a fetch that may have outlived its handles.
     func noteIdle(_ entry: CacheEntry) {
-        if table.withLock({ $0[entry.digest]?.uses == 0 }) { flushQueue.addIdle(entry) }
+        if isUnused(entry) { flushQueue.addIdle(entry) }
     }
+
+    func isUnused(_ entry: CacheEntry) -> Bool { table.withLock { $0[entry.digest]?.uses == 0 } }
 
     /// Drops an entry that nobody uses and that has nothing to save; false when it has.
     func retire(_ entry: CacheEntry) -> Bool {
