@@ -48,7 +48,8 @@ let package = Package(
         library("UnderStores", ["Platform", "CCurl", "CLibXML", crypto, logging, system]),
         library("BlockCaching", ["BlockMaps", "LMDB", "Platform", crypto, logging, system]),
         .target(
-            name: "Coordination", dependencies: ["Platform", protobuf, logging, system], exclude: ["coordination.proto"],
+            name: "Coordination", dependencies: ["Platform", protobuf, logging, system],
+            exclude: ["coordination.proto"],
             swiftSettings: strict),
         library("FileSystem", ["Coordination", "BlockMaps", "Platform", logging, system]),
         library("FuseBridge", ["FileSystem", "Coordination", "Platform", "CFuse", logging, system]),
@@ -57,8 +58,10 @@ let package = Package(
             ["Coordination", "BlockCaching", "LMDB", "UnderStores", "Platform", hummingbird, crypto, logging, system]),
         library(
             "Commands",
-            ["FuseBridge", "FileSystem", "Coordinator", "Coordination", "BlockCaching", "UnderStores", "Platform",
-             "Yams", arguments, logging, system]),
+            [
+                "FuseBridge", "FileSystem", "Coordinator", "Coordination", "BlockCaching", "UnderStores", "Platform",
+                "Yams", arguments, logging, system,
+            ]),
         .executableTarget(name: "larder", dependencies: ["Commands"], swiftSettings: strict),
 
         .target(

@@ -1,4 +1,3 @@
-import CLinux
 import Platform
 import Synchronization
 import SystemPackage
@@ -22,10 +21,9 @@ package final class BlockMap: Sendable {
     package init(_ geometry: BlockGeometry, digest: ObjectDigest) throws(Errno) {
         layout = BlockMapLayout(geometry)
         self.digest = digest
-        descriptor = Descriptor(
-            owning: try Errno.check(larder_memfd_sealable("larder-map", UInt64(layout.fileSize))))
+        descriptor = try Descriptor.sealableMemory(named: "larder-map", size: UInt64(layout.fileSize))
         region = try MappedRegion(descriptor, count: layout.fileSize, writable: true)
-        _ = try Errno.check(larder_seal_for_readers(descriptor.raw))
+        try descriptor.sealForReaders()
         UnsafeMutableRawBufferPointer(start: region.base, count: BlockMapLayout.headerSize)
             .copyBytes(from: layout.header(digest: digest))
         bits = PresenceBits(base: region.base + layout.presenceOffset, count: geometry.blockCount)

@@ -1,4 +1,3 @@
-import CLinux
 import Platform
 import Synchronization
 import SystemPackage
@@ -19,7 +18,7 @@ package final class BlockMapReader: Sendable {
 
     /// Maps and checks a block map whose bytes may be hostile. The descriptor may be closed afterwards.
     package init(_ descriptor: Descriptor) throws(BlockMapError) {
-        guard larder_cannot_shrink(descriptor.raw) == 1 else { throw .malformed("not sealed against shrinking") }
+        guard descriptor.cannotShrink else { throw .malformed("not sealed against shrinking") }
         do {
             let size = try descriptor.status().size
             guard size >= UInt64(BlockMapLayout.headerSize), size <= UInt64(Int.max) else {

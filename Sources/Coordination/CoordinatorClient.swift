@@ -115,7 +115,9 @@ package final class CoordinatorClient: Sendable {
             }
             let completion = state.withLock { state -> Completion? in
                 guard let pending = state.pending[id] else { return nil }
-                if case .failure = body { state.pending[id] = nil } else if pending.isLast(body) {
+                if case .failure = body {
+                    state.pending[id] = nil
+                } else if pending.isLast(body) {
                     state.pending[id] = nil
                 }
                 return pending.completion
@@ -151,7 +153,9 @@ package final class CoordinatorClient: Sendable {
             let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: PacketSocket.maximumMessage, alignment: 64)
             defer { buffer.deallocate() }
             answer = try channel.receive(using: buffer)?.envelope.body
-        } catch { throw CoordinationError(.protocolError, "handshake with the coordinator at \(path) failed: \(error)") }
+        } catch {
+            throw CoordinationError(.protocolError, "handshake with the coordinator at \(path) failed: \(error)")
+        }
         switch answer {
         case .welcome(let welcome): return welcome
         case .failure(let failure): throw CoordinationError(Errno(rawValue: failure.errorNumber), failure.message)

@@ -40,7 +40,8 @@ package final class CoordinatorDaemon: Sendable {
                 bootIdentifier: configuration.bootIdentifier ?? Machine.bootIdentifier(), logger: logger)
         } catch {
             throw CoordinatorError(
-                "the metadata index in \(configuration.stateDirectory) cannot be opened: \(error)", exitCode: EX_CANTCREAT_)
+                "the metadata index in \(configuration.stateDirectory) cannot be opened: \(error)",
+                exitCode: EX_CANTCREAT_)
         }
         let departure = Departure()
         self.departure = departure

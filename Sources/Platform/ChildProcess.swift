@@ -69,7 +69,9 @@ package enum ChildProcess {
 
     // proc(5), /proc/PID/stat: the name in parentheses may itself hold spaces and parentheses.
     private static func state(of pid: Int32) -> (letter: Character, startTime: UInt64)? {
-        guard let line = Machine.firstLine(of: "/proc/\(pid)/stat"), let close = line.lastIndex(of: ")") else { return nil }
+        guard let line = Machine.firstLine(of: "/proc/\(pid)/stat"), let close = line.lastIndex(of: ")") else {
+            return nil
+        }
         let fields = line[line.index(after: close)...].split(separator: " ")
         guard fields.count > 19, let letter = fields[0].first, let start = UInt64(fields[19]) else { return nil }
         return (letter, start)

@@ -36,7 +36,11 @@ package final class Descriptor: Sendable {
         var filled = 0
         while filled < buffer.count {
             let count = pread(raw, buffer.baseAddress! + filled, buffer.count - filled, off_t(offset) + filled)
-            if count > 0 { filled += count } else if count == 0 { break } else {
+            if count > 0 {
+                filled += count
+            } else if count == 0 {
+                break
+            } else {
                 let error = errno
                 if error != EINTR { throw Errno(rawValue: error) }
             }
@@ -49,7 +53,9 @@ package final class Descriptor: Sendable {
         var written = 0
         while written < bytes.count {
             let count = pwrite(raw, bytes.baseAddress! + written, bytes.count - written, off_t(offset) + written)
-            if count >= 0 { written += count } else {
+            if count >= 0 {
+                written += count
+            } else {
                 let error = errno
                 if error != EINTR { throw Errno(rawValue: error) }
             }
@@ -72,7 +78,9 @@ package final class Descriptor: Sendable {
     }
 
     /// statx(2) of the open file.
-    package func status() throws(Errno) -> FileStatus { try FileStatus(of: "", in: raw, flags: CInt(LARDER_AT_EMPTY_PATH)) }
+    package func status() throws(Errno) -> FileStatus {
+        try FileStatus(of: "", in: raw, flags: CInt(LARDER_AT_EMPTY_PATH))
+    }
 
     /// flock(2), exclusive, without waiting. Throws EWOULDBLOCK when another process holds it.
     package func lockExclusively() throws(Errno) { _ = try Errno.check(larder_flock_exclusive(raw)) }

@@ -17,3 +17,10 @@ extension FileTime {
         return FileTime(seconds: Int64(time.tv_sec), nanoseconds: UInt32(time.tv_nsec))
     }
 }
+
+/// Puts this thread to sleep; for back-off on owned threads only.
+@available(*, noasync, message: "blocks its thread; use Task.sleep")
+package func pause(milliseconds: Int) { usleep(UInt32(milliseconds) * 1000) }
+
+/// getpid(2).
+package func processIdentifier() -> Int32 { getpid() }

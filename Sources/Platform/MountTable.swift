@@ -20,7 +20,9 @@ package enum MountTable {
         guard let file = try? Descriptor.open("/proc/self/mountinfo", O_RDONLY) else { return [] }
         var bytes: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 64 << 10)
-        while let count = try? chunk.withUnsafeMutableBytes({ try file.read(into: $0, at: UInt64(bytes.count)) }), count > 0 {
+        while let count = try? chunk.withUnsafeMutableBytes({ try file.read(into: $0, at: UInt64(bytes.count)) }),
+            count > 0
+        {
             bytes += chunk.prefix(count)
         }
         return parse(String(decoding: bytes, as: UTF8.self))
@@ -60,10 +62,13 @@ package enum MountTable {
         var rest = Array(field.utf8)[...]
         while let byte = rest.popFirst() {
             if byte == UInt8(ascii: "\\"), rest.count >= 3,
-                let value = UInt8(String(decoding: rest.prefix(3), as: UTF8.self), radix: 8) {
+                let value = UInt8(String(decoding: rest.prefix(3), as: UTF8.self), radix: 8)
+            {
                 result.append(value)
                 rest = rest.dropFirst(3)
-            } else { result.append(byte) }
+            } else {
+                result.append(byte)
+            }
         }
         return String(decoding: result, as: UTF8.self)
     }

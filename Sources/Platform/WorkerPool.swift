@@ -22,12 +22,14 @@ package func startThread(named name: String, _ body: @escaping @Sendable () -> V
     pthread_attr_setdetachstate(&attributes, CInt(PTHREAD_CREATE_DETACHED))
     defer { pthread_attr_destroy(&attributes) }
     var thread = pthread_t()
-    let result = pthread_create(&thread, &attributes, { pointer in
-        let box = Unmanaged<Box>.fromOpaque(pointer!).takeRetainedValue()
-        _ = larder_set_thread_name(box.name)
-        box.body()
-        return nil
-    }, box.toOpaque())
+    let result = pthread_create(
+        &thread, &attributes,
+        { pointer in
+            let box = Unmanaged<Box>.fromOpaque(pointer!).takeRetainedValue()
+            _ = larder_set_thread_name(box.name)
+            box.body()
+            return nil
+        }, box.toOpaque())
     precondition(result == 0, "pthread_create failed: \(result)")
 }
 

@@ -60,7 +60,8 @@ import UnderStores
         let memory = MemoryStore()
         for file in 0..<5 { memory.put(ByteString("d/f\(file)"), [UInt8](repeating: 1, count: 1000)) }
         let store = FaultStore(
-            memory, rules: [
+            memory,
+            rules: [
                 FaultStore.Rule(.read, on: "d/f3", calls: 1...1000, .fail(StoreError(.unavailable, "no answer")))
             ])
         let fixture = try CoordinatorFixture(stores: ["s3://m": store])

@@ -29,9 +29,10 @@ private struct ReferenceTree {
 
     func children(of directory: ByteString) -> Set<ByteString> {
         let prefix = directory.isEmpty ? "" : directory + "/"
-        return Set(objects.keys.filter { $0.hasPrefix(prefix) }.compactMap {
-            ByteString($0.bytes.dropFirst(prefix.count)).components.first
-        })
+        return Set(
+            objects.keys.filter { $0.hasPrefix(prefix) }.compactMap {
+                ByteString($0.bytes.dropFirst(prefix.count)).components.first
+            })
     }
 }
 
@@ -54,7 +55,8 @@ private struct ReferenceTree {
             }
             let live = reference.objects.keys.sorted()
             if live.isEmpty || Int.random(in: 0..<3, using: &generator) > 0 {
-                let size = Int.random(in: 0..<4, using: &generator) == 0
+                let size =
+                    Int.random(in: 0..<4, using: &generator) == 0
                     ? Int.random(in: 0..<600_000, using: &generator) : Int.random(in: 0..<2000, using: &generator)
                 let fill = UInt8.random(in: 0...255, using: &generator)
                 let bytes = (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 7) &+ fill }

@@ -1,5 +1,4 @@
 import BlockMaps
-import CLinux
 import Glibc
 import Platform
 import SystemPackage
@@ -141,7 +140,7 @@ struct TierDirectory: Sendable {
         return (UInt64(info.f_bavail) * UInt64(info.f_frsize), inodes)
     }
 
-    func synchronize() throws(Errno) { _ = try Errno.check(larder_syncfs(root.raw)) }
+    func synchronize() throws(Errno) { try root.synchronizeFileSystem() }
 
     func directory(of digest: ObjectDigest) -> String { "\(path)/objects/\(digest.description.prefix(2))" }
     func dataPath(_ digest: ObjectDigest) -> String { "\(directory(of: digest))/\(digest).data" }

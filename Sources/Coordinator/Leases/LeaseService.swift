@@ -57,7 +57,9 @@ final class LeaseService: Sendable {
                 namespace.expire(inode)
                 continue
             }
-            if record.attributes.size == 0 { return try add(request, leases, mode: "inline", .inline) { $0.inline = .init() } }
+            if record.attributes.size == 0 {
+                return try add(request, leases, mode: "inline", .inline) { $0.inline = .init() }
+            }
             if mount.cacheMode == .never {
                 return try add(request, leases, mode: "read-through", .store) { $0.readThrough = .init() }
             }
@@ -159,7 +161,9 @@ extension LeaseService {
             throw CoordinationError(.ioError, "\(request.mount.source) does not lend its files; set cache: always")
         }
         if let backing = register(file, request) {
-            return try add(request, leases, mode: "passthrough", .source, backing: backing) { $0.backingID = backing.number }
+            return try add(request, leases, mode: "passthrough", .source, backing: backing) {
+                $0.backingID = backing.number
+            }
         }
         var grant = try add(request, leases, mode: "source", .source) { $0.source = .init() }
         grant.opened.keepCache = request.keepsCache
@@ -229,9 +233,9 @@ extension LeaseService {
         return ByteString(bytes)
     }
 
-    private func register(_ file: Descriptor, _ request: Request) -> BackingID? {
+    private func register(_ file: Descriptor, _ request: Request) -> FuseBacking? {
         guard let device = request.device else { return nil }
-        do { return try BackingID(device: device, file: file) } catch {
+        do { return try FuseBacking(device: device, file: file) } catch {
             let hint = error == .notPermitted ? "the coordinator lacks CAP_SYS_ADMIN" : "\(error)"
             notes.set("passthrough", "the kernel refuses passthrough (\(hint)); reads are served by the mount process")
             return nil
@@ -240,14 +244,16 @@ extension LeaseService {
 
     private func add(
         _ request: Request, _ leases: LeaseTable, mode: String, _ backing: Lease.Backing, loan: BlockLoan? = nil,
-        backing backingID: BackingID? = nil, _ grant: (inout WireOpened) -> Void
+        backing backingID: FuseBacking? = nil, _ grant: (inout WireOpened) -> Void
     ) throws(CoordinationError) -> Grant {
         let lease = leases.add { number in
             Lease(
                 number: number, inode: request.inode, mount: request.mount, path: request.path, record: request.record,
                 mode: mode, backing: backing, loan: loan, backingID: backingID)
         }
-        guard let lease else { throw CoordinationError(.tooManyOpenFiles, "the session has ended or has too many open files") }
+        guard let lease else {
+            throw CoordinationError(.tooManyOpenFiles, "the session has ended or has too many open files")
+        }
         var opened = WireOpened()
         opened.lease = lease.number
         opened.attributes = namespace.attributes(request.inode, request.record)

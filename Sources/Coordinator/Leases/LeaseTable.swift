@@ -21,11 +21,13 @@ final class LeaseTable: Sendable {
             return state.next
         }
         let lease = make(number ?? 0)
-        let isAdded = number != nil && state.withLock { state in
-            guard !state.isClosed else { return false }
-            state.leases[lease.number] = lease
-            return true
-        }
+        let isAdded =
+            number != nil
+            && state.withLock { state in
+                guard !state.isClosed else { return false }
+                state.leases[lease.number] = lease
+                return true
+            }
         if isAdded { return lease }
         lease.close()
         return nil

@@ -31,5 +31,7 @@ struct MemoryFileSink: ReadSink {
     /// Where byte 0 of the file lies in the object.
     let start: UInt64
 
-    func receive(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws { try file.write(bytes, at: offset - start) }
+    func receive(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws {
+        try file.write(bytes, at: offset - start)
+    }
 }

@@ -42,10 +42,11 @@ package final class IndexTransaction {
     /// A number that no inode has had.
     func allocateInode() -> UInt64 {
         let key = Array("next".utf8)
-        let next = value(index.settings, key).flatMap { bytes -> UInt64? in
-            var reader = RecordReader(bytes)
-            return reader.integer(UInt64.self)
-        } ?? MetadataIndex.firstInode
+        let next =
+            value(index.settings, key).flatMap { bytes -> UInt64? in
+                var reader = RecordReader(bytes)
+                return reader.integer(UInt64.self)
+            } ?? MetadataIndex.firstInode
         var writer = RecordWriter()
         writer.integer(next + 1)
         put(index.settings, key, writer.bytes)
@@ -138,7 +139,9 @@ package final class IndexTransaction {
             var reader = RecordReader(bytes)
             switch reader.integer(UInt8.self) {
             case 1:
-                guard let inode = reader.integer(UInt64.self), let listing = reader.integer(UInt32.self) else { return nil }
+                guard let inode = reader.integer(UInt64.self), let listing = reader.integer(UInt32.self) else {
+                    return nil
+                }
                 self = .inode(inode, listing: listing)
             case 2:
                 guard let until = reader.integer(UInt64.self) else { return nil }

@@ -70,10 +70,12 @@ package final class ListingStream: Sendable {
 
     /// The next entries, at most `limit`; an empty answer is the end. One call at a time (EBUSY otherwise).
     package func next(_ limit: Int) async throws(CoordinationError) -> [Item] {
-        guard state.withLock({ state in
-            defer { state.isBusy = true }
-            return !state.isBusy
-        }) else { throw CoordinationError(.resourceBusy, "the directory stream is being read") }
+        guard
+            state.withLock({ state in
+                defer { state.isBusy = true }
+                return !state.isBusy
+            })
+        else { throw CoordinationError(.resourceBusy, "the directory stream is being read") }
         defer { state.withLock { $0.isBusy = false } }
         while true {
             let (ready, source) = state.withLock { state -> ([Item], Source) in
@@ -101,7 +103,9 @@ package final class ListingStream: Sendable {
         }
     }
 
-    private func readStore(_ listing: any DirectoryListing, _ mount: MountPoint, _ number: UInt32) async throws(CoordinationError) {
+    private func readStore(_ listing: any DirectoryListing, _ mount: MountPoint, _ number: UInt32)
+        async throws(CoordinationError)
+    {
         let page: ListingPage?
         do { page = try await listing.nextPage() } catch {
             // A directory that only leads to a nested mount point need not exist in the store.
@@ -133,9 +137,10 @@ extension Namespace {
             items.reserveCapacity(page.entries.count)
             var news: [(ByteString, Placed)] = []
             for entry in page.entries where entry.name.isNameable {
-                guard let placed = place(
-                    parent: directory, name: entry.name, attributes: entry.attributes, mount: mount,
-                    transaction: transaction)
+                guard
+                    let placed = place(
+                        parent: directory, name: entry.name, attributes: entry.attributes, mount: mount,
+                        transaction: transaction)
                 else { break }
                 if case .inode(let inode, let record) = placed.found {
                     items.append(ListingStream.Item(name: entry.name, inode: inode, record: record))

@@ -115,9 +115,11 @@ package final class MetadataIndex: Sendable {
     }
 
     private func read<Result>(_ body: (IndexTransaction) -> Result?) -> Result? {
-        environment.read({ transaction in body(IndexTransaction(transaction, self)) }, orOnFailure: { error in
-            logger.error("the metadata index cannot be read", metadata: ["reason": "\(error)"])
-            return nil
-        })
+        environment.read(
+            { transaction in body(IndexTransaction(transaction, self)) },
+            orOnFailure: { error in
+                logger.error("the metadata index cannot be read", metadata: ["reason": "\(error)"])
+                return nil
+            })
     }
 }

@@ -16,7 +16,8 @@ extension Namespace {
     /// Writes what the store said of a name: keeps the inode while it stands for the same object, gives a new number when
     /// the object was replaced, and remembers absence. nil when the directory itself is gone.
     func place(
-        parent: UInt64, name: ByteString, attributes: ObjectAttributes?, mount: MountPoint, transaction: IndexTransaction
+        parent: UInt64, name: ByteString, attributes: ObjectAttributes?, mount: MountPoint,
+        transaction: IndexTransaction
     ) -> Placed? {
         guard let directory = transaction.record(parent) else { return nil }
         let now = MonotonicClock.now()

@@ -19,7 +19,8 @@ struct TreeWalk: Sendable {
             if Task.isCancelled { throw CoordinationError(.interrupted, "the walk was cancelled") }
             let items: [ListingStream.Item]
             do throws(CoordinationError) { items = try await level.next(1) } catch {
-                guard error.errno == .noSuchFileOrDirectory || error.errno == .staleNFSFileHandle, levels.count > 1 else {
+                guard error.errno == .noSuchFileOrDirectory || error.errno == .staleNFSFileHandle, levels.count > 1
+                else {
                     throw error
                 }
                 levels.removeLast()

@@ -20,25 +20,36 @@ struct Metrics {
     private mutating func addTiers(_ tiers: [CacheStatistics.Tier]) {
         series("larder_cache_quota_bytes", "Bytes that a tier may hold.", .gauge, tiers) { Double($0.quota) }
         series("larder_cache_used_bytes", "Bytes that a tier holds.", .gauge, tiers) { Double($0.used) }
-        series("larder_cache_pinned_bytes", "Bytes that leases keep from eviction.", .gauge, tiers) { Double($0.pinned) }
+        series("larder_cache_pinned_bytes", "Bytes that leases keep from eviction.", .gauge, tiers) {
+            Double($0.pinned)
+        }
         series("larder_cache_files", "Cache files in a tier.", .gauge, tiers) { Double($0.files) }
         series("larder_cache_up", "Whether a tier takes new data.", .gauge, tiers) { $0.state == .ok ? 1 : 0 }
         series("larder_cache_hits_total", "Requests answered from a tier.", .counter, tiers) { Double($0.hits) }
-        series("larder_cache_misses_total", "Requests that a tier could not answer.", .counter, tiers) { Double($0.misses) }
-        series("larder_cache_evicted_bytes_total", "Bytes dropped for room.", .counter, tiers) { Double($0.evictedBytes) }
+        series("larder_cache_misses_total", "Requests that a tier could not answer.", .counter, tiers) {
+            Double($0.misses)
+        }
+        series("larder_cache_evicted_bytes_total", "Bytes dropped for room.", .counter, tiers) {
+            Double($0.evictedBytes)
+        }
     }
 
     private mutating func addFetches(_ cache: CacheStatistics) {
         single("larder_fetches_total", "Ranges read from stores for the cache.", .counter, Double(cache.fetches))
         single("larder_fetch_failures_total", "Fetches that failed.", .counter, Double(cache.failedFetches))
-        single("larder_fetched_bytes_total", "Bytes read from stores for the cache.", .counter, Double(cache.bytesFetched))
-        single("larder_requested_bytes_total", "Bytes that readers and prefetches asked for.", .counter, Double(cache.bytesAsked))
+        single(
+            "larder_fetched_bytes_total", "Bytes read from stores for the cache.", .counter, Double(cache.bytesFetched))
+        single(
+            "larder_requested_bytes_total", "Bytes that readers and prefetches asked for.", .counter,
+            Double(cache.bytesAsked))
         single(
             "larder_coalesced_bytes_total", "Bytes asked for while another fetch was bringing them.", .counter,
             Double(cache.bytesCoalesced))
         single(
             "larder_read_through_bytes_total", "Bytes served past the cache.", .counter, Double(cache.bytesReadThrough))
-        single("larder_damaged_blocks_total", "Cached blocks with a wrong checksum.", .counter, Double(cache.damagedBlocks))
+        single(
+            "larder_damaged_blocks_total", "Cached blocks with a wrong checksum.", .counter, Double(cache.damagedBlocks)
+        )
         single("larder_fetches_in_flight", "Fetches under way.", .gauge, Double(cache.fetchesInFlight))
     }
 

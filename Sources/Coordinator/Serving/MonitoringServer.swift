@@ -40,7 +40,8 @@ struct MonitoringServer: Sendable {
             return nil
         } catch {
             return CoordinatorError(
-                "cannot serve HTTP at \(address.host):\(address.port): \(error); choose another http.listen", exitCode: 69)
+                "cannot serve HTTP at \(address.host):\(address.port): \(error); choose another http.listen",
+                exitCode: 69)
         }
     }
 }

@@ -14,7 +14,8 @@ extension ClientSession {
         let parallelism = request.parallel == 0 ? Self.defaultParallelism : min(Int(request.parallel), 64)
         let progress = LoadProgress()
         // One walk first, so that a person sees how much there is: it costs the listings that the load needs anyway.
-        try await TreeWalk(namespace: services.namespace).run(from: request.inode) { (_, record) throws(CoordinationError) in
+        try await TreeWalk(namespace: services.namespace).run(from: request.inode) {
+            (_, record) throws(CoordinationError) in
             guard try services.leases.cachedID(record) != nil else { return }
             progress.found(bytes: record.attributes.size)
         }

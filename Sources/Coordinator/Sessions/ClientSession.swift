@@ -167,7 +167,8 @@ extension ClientSession {
             return
         }
         let (number, stream) = try listingStream(request)
-        let limit = request.maximumEntries == 0
+        let limit =
+            request.maximumEntries == 0
             ? Self.entriesPerPage : min(Int(request.maximumEntries), Self.entriesPerPage)
         let items = try await stream.next(limit)
         var page = WireListPage()

@@ -30,7 +30,8 @@ package struct StoreRegistry: Sendable {
 
     private func makeS3(_ specification: WireMountSpecification) async throws(StoreError) -> any UnderStore {
         // The mounting user's variables, where the mount sent them, else the coordinator's own.
-        let environment = specification.environment.isEmpty
+        let environment =
+            specification.environment.isEmpty
             ? ProcessEnvironment.current()
             : ProcessEnvironment.current().filter { !$0.key.hasPrefix("AWS_") }
                 .merging(specification.environment) { $1 }
@@ -74,7 +75,8 @@ package struct StoreRegistry: Sendable {
             var bytes = [UInt8](repeating: 0, count: 256)
             let count = (try? bytes.withUnsafeMutableBytes { try file.read(into: $0, at: 0) }) ?? 0
             bytes.removeLast(bytes.count - count)
-            let text = bytes.count == 32
+            let text =
+                bytes.count == 32
                 ? Data(bytes).base64EncodedString()
                 : String(String(decoding: bytes, as: UTF8.self).filter { !$0.isWhitespace })
             do { return try SSECustomerKey(base64: text) } catch {

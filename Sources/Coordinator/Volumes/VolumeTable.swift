@@ -78,7 +78,8 @@ package final class VolumeTable: Sendable {
         guard root.kind == .directory else {
             throw CoordinationError(.notDirectory, "\(specification.source) is not a directory")
         }
-        guard let mode = MountPoint.CacheMode(rawValue: specification.cache.isEmpty ? "auto" : specification.cache) else {
+        guard let mode = MountPoint.CacheMode(rawValue: specification.cache.isEmpty ? "auto" : specification.cache)
+        else {
             throw CoordinationError(
                 .invalidArgument, "cache: \(specification.cache) is unknown; use auto, always or never")
         }
