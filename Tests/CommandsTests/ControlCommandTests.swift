@@ -16,7 +16,9 @@ func onThread<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) a
 @Suite struct ControlCommandTests {
     @Test func statShowsWhatTheCoordinatorKnows() async throws {
         let fake = try FakeCoordinator { body, session in
-            guard case .describe(let request) = body, request.inode == 7 else { return session.fail(EINVAL, "not that") }
+            guard case .describe(let request) = body, request.inode == 7 else {
+                return session.fail(EINVAL, "not that")
+            }
             var answer = WireDescription()
             answer.attributes = .file(inode: 7, size: 3 << 20)
             answer.url = "s3://bucket/a.parquet"
@@ -32,27 +34,28 @@ func onThread<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) a
             try Stat(targets: [target], json: true).run(printed.output())
             return printed.data
         }
-        #expect(json == """
-            [
-              {
-                "cachedBytes" : 1048576,
-                "coordinator" : "\(fake.socket)",
-                "gid" : 100,
-                "inode" : 7,
-                "kind" : "file",
-                "mode" : "0644",
-                "modified" : "2026-11-22T18:00:00Z",
-                "path" : "/mnt/a.parquet",
-                "size" : 3145728,
-                "tier" : "disk",
-                "uid" : 1000,
-                "url" : "s3://bucket/a.parquet",
-                "version" : "\\"abc\\"",
-                "volumePath" : "/a.parquet"
-              }
-            ]
+        #expect(
+            json == """
+                [
+                  {
+                    "cachedBytes" : 1048576,
+                    "coordinator" : "\(fake.socket)",
+                    "gid" : 100,
+                    "inode" : 7,
+                    "kind" : "file",
+                    "mode" : "0644",
+                    "modified" : "2026-11-22T18:00:00Z",
+                    "path" : "/mnt/a.parquet",
+                    "size" : 3145728,
+                    "tier" : "disk",
+                    "uid" : 1000,
+                    "url" : "s3://bucket/a.parquet",
+                    "version" : "\\"abc\\"",
+                    "volumePath" : "/a.parquet"
+                  }
+                ]
 
-            """)
+                """)
         let text = try await onThread { () -> String in
             let printed = Printed()
             try Stat(targets: [target], json: false).run(printed.output())
@@ -64,7 +67,9 @@ func onThread<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) a
 
     @Test func anErrorOfTheCoordinatorIsOneLineAndKeepsItsKind() async throws {
         let fake = try FakeCoordinator { _, session in session.fail(EACCES, "access denied to s3://bucket:\nno key") }
-        let failure = await failureOnThread { try UsageSum(targets: [fake.target()], action: .measure, json: true).run(Printed().output()) }
+        let failure = await failureOnThread {
+            try UsageSum(targets: [fake.target()], action: .measure, json: true).run(Printed().output())
+        }
         #expect(failure.code == 77)
         #expect(failure.message == "cannot measure /mnt/lake: access denied to s3://bucket: no key")
     }
@@ -104,23 +109,25 @@ func onThread<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) a
             try UsageSum(targets: [target], action: .free, json: false).run(outputs[2].output())
             return (outputs[0].data, outputs[1].data, outputs[2].data)
         }
-        #expect(du == """
-               SIZE   CACHED  FILES  DIRS  PATH
-            5.0 GiB  1.0 GiB     12     3  /mnt/lake
+        #expect(
+            du == """
+                   SIZE   CACHED  FILES  DIRS  PATH
+                5.0 GiB  1.0 GiB     12     3  /mnt/lake
 
-            """)
-        #expect(duJSON == """
-            [
-              {
-                "bytes" : 5368709120,
-                "cachedBytes" : 1073741824,
-                "directories" : 3,
-                "files" : 12,
-                "path" : "/mnt/lake"
-              }
-            ]
+                """)
+        #expect(
+            duJSON == """
+                [
+                  {
+                    "bytes" : 5368709120,
+                    "cachedBytes" : 1073741824,
+                    "directories" : 3,
+                    "files" : 12,
+                    "path" : "/mnt/lake"
+                  }
+                ]
 
-            """)
+                """)
         #expect(free == "/mnt/lake: freed 1.0 GiB of 12 files\n")
     }
 
@@ -146,9 +153,13 @@ func onThread<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) a
             if request.inode == 4 { return session.fail(ENOENT, "gone") }
             session.reply(.description_p(answer))
         case .list(let request) where request.stream == 0:
-            session.reply(.listPage(page(5, [("z\u{1b}[31m", .file(inode: 10, size: 100)), ("dir", .directory(inode: 3))], end: false)))
+            session.reply(
+                .listPage(
+                    page(5, [("z\u{1b}[31m", .file(inode: 10, size: 100)), ("dir", .directory(inode: 3))], end: false)))
         case .list(let request) where request.stream == 5:
-            session.reply(.listPage(page(5, [("gone", .file(inode: 4, size: 2048)), ("b", .file(inode: 5, size: 100))], end: true)))
+            session.reply(
+                .listPage(
+                    page(5, [("gone", .file(inode: 4, size: 2048)), ("b", .file(inode: 5, size: 100))], end: true)))
         default: session.fail(EINVAL, "not that")
         }
     }
@@ -174,13 +185,14 @@ func onThread<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) a
             try DirectoryContents(target: target, json: false).run(printed.output())
             return printed.data
         }
-        #expect(text == """
-            0644    100 B   50%  2026-11-22T18:00:00Z  b\u{fffd}
-            0755        -     -  2026-11-22T18:00:00Z  dir/
-            0644  2.0 KiB     -  2026-11-22T18:00:00Z  gone
-            0644    100 B  100%  2026-11-22T18:00:00Z  z\\x1b[31m
+        #expect(
+            text == """
+                0644    100 B   50%  2026-11-22T18:00:00Z  b\u{fffd}
+                0755        -     -  2026-11-22T18:00:00Z  dir/
+                0644  2.0 KiB     -  2026-11-22T18:00:00Z  gone
+                0644    100 B  100%  2026-11-22T18:00:00Z  z\\x1b[31m
 
-            """)
+                """)
     }
 
     @Test func itsJSONIsValidAndKeepsBytes() async throws {
@@ -218,88 +230,90 @@ func onThread<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) a
         let fake = try FakeCoordinator { _, session in session.reply(.status(Self.status)) }
         let socket = fake.socket
         let report = try await onThread { try StatusQuery.ask(ControlSession(socket: socket)) }
-        #expect(JSONText.of(report) == """
-            {
-              "cache" : {
-                "tiers" : [
-                  {
-                    "files" : 3,
-                    "kind" : "disk",
-                    "path" : "/var/cache/larder",
-                    "quotaBytes" : 1099511627776,
-                    "state" : "in use",
-                    "usedBytes" : 1048576
-                  }
-                ]
-              },
-              "coordinator" : {
-                "pid" : 42,
-                "socket" : "/run/larder/coordinator.sock",
-                "uptimeSeconds" : 61,
-                "version" : "larder 0.1.0"
-              },
-              "mounts" : [
+        #expect(
+            JSONText.of(report) == """
                 {
-                  "mountpoint" : "/mnt/lake",
-                  "openFiles" : [
+                  "cache" : {
+                    "tiers" : [
+                      {
+                        "files" : 3,
+                        "kind" : "disk",
+                        "path" : "/var/cache/larder",
+                        "quotaBytes" : 1099511627776,
+                        "state" : "in use",
+                        "usedBytes" : 1048576
+                      }
+                    ]
+                  },
+                  "coordinator" : {
+                    "pid" : 42,
+                    "socket" : "/run/larder/coordinator.sock",
+                    "uptimeSeconds" : 61,
+                    "version" : "larder 0.1.0"
+                  },
+                  "mounts" : [
                     {
-                      "mode" : "passthrough",
-                      "opens" : 2,
-                      "path" : "/a"
+                      "mountpoint" : "/mnt/lake",
+                      "openFiles" : [
+                        {
+                          "mode" : "passthrough",
+                          "opens" : 2,
+                          "path" : "/a"
+                        }
+                      ],
+                      "passthrough" : true,
+                      "pid" : 43,
+                      "source" : "s3://bucket",
+                      "uid" : 1000
                     }
                   ],
-                  "passthrough" : true,
-                  "pid" : 43,
-                  "source" : "s3://bucket",
-                  "uid" : 1000
+                  "notes" : [
+                    "no RAM tier"
+                  ],
+                  "stores" : [
+                    {
+                      "bytesReceived" : 1000,
+                      "errors" : 2,
+                      "identity" : "s3://bucket@https://s3.amazonaws.com",
+                      "lastError" : "slow down",
+                      "requests" : {
+                        "GET" : 5,
+                        "HEAD" : 0,
+                        "LIST" : 1
+                      },
+                      "retries" : 3,
+                      "shadowedObjects" : 1,
+                      "unnameableKeys" : 4
+                    }
+                  ]
                 }
-              ],
-              "notes" : [
-                "no RAM tier"
-              ],
-              "stores" : [
-                {
-                  "bytesReceived" : 1000,
-                  "errors" : 2,
-                  "identity" : "s3://bucket@https://s3.amazonaws.com",
-                  "lastError" : "slow down",
-                  "requests" : {
-                    "GET" : 5,
-                    "HEAD" : 0,
-                    "LIST" : 1
-                  },
-                  "retries" : 3,
-                  "shadowedObjects" : 1,
-                  "unnameableKeys" : 4
-                }
-              ]
-            }
-            """)
+                """)
     }
 
     @Test func theTextNamesEverything() {
         let text = StatusReport(Self.status).text()
-        #expect(text == """
-            larder 0.1.0, pid 42, at /run/larder/coordinator.sock, up 1 min 01 s
+        #expect(
+            text == """
+                larder 0.1.0, pid 42, at /run/larder/coordinator.sock, up 1 min 01 s
 
-            CACHE  PATH                  USED       OF  FILES  STATE
-            disk   /var/cache/larder  1.0 MiB  1.0 TiB      3  in use
+                CACHE  PATH                  USED       OF  FILES  STATE
+                disk   /var/cache/larder  1.0 MiB  1.0 TiB      3  in use
 
-            STORE                                 GET  HEAD  LIST  RECEIVED  RETRIES  ERRORS
-            s3://bucket@https://s3.amazonaws.com    5     0     1    1000 B        3       2
-              last error of s3://bucket@https://s3.amazonaws.com: slow down
-              4 keys that POSIX cannot name are not shown
-              1 objects are hidden by a directory of the same name
+                STORE                                 GET  HEAD  LIST  RECEIVED  RETRIES  ERRORS
+                s3://bucket@https://s3.amazonaws.com    5     0     1    1000 B        3       2
+                  last error of s3://bucket@https://s3.amazonaws.com: slow down
+                  4 keys that POSIX cannot name are not shown
+                  1 objects are hidden by a directory of the same name
 
-            MOUNT      SOURCE       PID   UID  PASSTHROUGH  OPEN
-            /mnt/lake  s3://bucket   43  1000  yes             1
+                MOUNT      SOURCE       PID   UID  PASSTHROUGH  OPEN
+                /mnt/lake  s3://bucket   43  1000  yes             1
 
-            OPEN FILE    OPENS  READ BY
-            /mnt/lake/a      2  passthrough
+                OPEN FILE    OPENS  READ BY
+                /mnt/lake/a      2  passthrough
 
-            note: no RAM tier
+                note: no RAM tier
 
-            """)
+                """)
     }
 
     @Test func theFirstCoordinatorThatListensIsAsked() async throws {
@@ -307,7 +321,9 @@ func onThread<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) a
         let sockets = ["/nowhere/larder/c.sock", fake.socket]
         let pid = try await onThread { try StatusQuery.ask(StatusQuery.firstListening(sockets)).coordinator.pid }
         #expect(pid == 42)
-        let failure = await failureOnThread { _ = try StatusQuery.firstListening(["/nowhere/1.sock", "/nowhere/2.sock"]) }
+        let failure = await failureOnThread {
+            _ = try StatusQuery.firstListening(["/nowhere/1.sock", "/nowhere/2.sock"])
+        }
         #expect(failure.code == 69)
         #expect(failure.message.contains("/nowhere/1.sock"))
     }

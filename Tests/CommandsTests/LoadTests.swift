@@ -21,7 +21,10 @@ import Testing
         var display = LoadProgress(style: .bar(columns: 100))
         _ = display.update(progress(0, of: 1000), at: 0)
         let text = display.update(progress(250, of: 1000), at: 2.5)
-        #expect(text == "\r[=======>                      ]  25%  250 MiB of 1000 MiB, 25 of 100 files, 100 MiB/s, 8 s left\u{1b}[K")
+        #expect(
+            text
+                == "\r[=======>                      ]  25%  250 MiB of 1000 MiB, 25 of 100 files, 100 MiB/s, 8 s left\u{1b}[K"
+        )
     }
 
     @Test(arguments: [10, 20, 40, 60, 80, 100, 200])
@@ -96,21 +99,23 @@ import Testing
             let json = Printed()
             try Loading(targets: [target], parallel: 4, json: true).run(json.output(), stop: OneShot())
             let text = Printed()
-            try Loading(targets: [target], parallel: 4, json: false).run(text.output(terminalColumns: 80), stop: OneShot())
+            try Loading(targets: [target], parallel: 4, json: false).run(
+                text.output(terminalColumns: 80), stop: OneShot())
             #expect(text.notes.hasSuffix("\r\u{1b}[K"), "the bar is wiped at the end")
             return (json.data, text.data)
         }
-        #expect(json == """
-            [
-              {
-                "bytes" : 3145728,
-                "failures" : 0,
-                "files" : 3,
-                "path" : "/mnt/lake"
-              }
-            ]
+        #expect(
+            json == """
+                [
+                  {
+                    "bytes" : 3145728,
+                    "failures" : 0,
+                    "files" : 3,
+                    "path" : "/mnt/lake"
+                  }
+                ]
 
-            """)
+                """)
         #expect(text.hasPrefix("/mnt/lake: loaded 3 files, 3.0 MiB in "))
     }
 

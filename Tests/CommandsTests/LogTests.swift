@@ -26,7 +26,8 @@ import Testing
 
     @Test func whatComesFromOutsideCannotStartANewLine() {
         let text = lines { $0.info("key a\nb", metadata: ["name": "x\n2026 error forged", "quoted": "a\"b"]) }
-        #expect(text == "2026-11-22T18:00:00.123Z info key a\\x0ab name=\"x\\x0a2026 error forged\" quoted=\"a\\\"b\"\n")
+        #expect(
+            text == "2026-11-22T18:00:00.123Z info key a\\x0ab name=\"x\\x0a2026 error forged\" quoted=\"a\\\"b\"\n")
     }
 
     @Test func levelsAreWords() throws {

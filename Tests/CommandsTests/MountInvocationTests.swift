@@ -54,9 +54,11 @@ import Testing
 
     @Test(arguments: [
         ("endpiont=http://h", "did you mean endpoint?"), ("bogus", "unknown mount option bogus"),
-        ("endpoint", "needs a value"), ("cache-size=", "needs a value"), ("cache-size=big", "option cache-size: \"big\""),
+        ("endpoint", "needs a value"), ("cache-size=", "needs a value"),
+        ("cache-size=big", "option cache-size: \"big\""),
         ("cache-size=0", "is 0"), ("allow_other=maybe", "takes no value"), ("log-level=loud", "is not a log level"),
-        ("write-type=sometimes", "cacheThrough, through"), ("uid=me", "option uid"), ("anonymous,profile=x", "contradicts"),
+        ("write-type=sometimes", "cacheThrough, through"), ("uid=me", "option uid"),
+        ("anonymous,profile=x", "contradicts"),
         ("read-only=false", "reads only"),
     ])
     func aWrongOptionIsNamed(options: String, reason: String) {
@@ -68,7 +70,8 @@ import Testing
     @Test func relativePathsAreMadeAbsolute() throws {
         let directory = try TemporaryDirectory()
         let file = try directory.make("ns.yaml", "mounts: [{path: /a, source: s3://b}]")
-        let byFile = try MountInvocation(source: "ns.yaml", mountPoint: "../mnt", options: [], directory: directory.path)
+        let byFile = try MountInvocation(
+            source: "ns.yaml", mountPoint: "../mnt", options: [], directory: directory.path)
         #expect(byFile.source == .namespaceFile(file))
         #expect(byFile.mountPoint == FilePaths.parent(of: directory.path) + "/mnt")
         let byDirectory = try MountInvocation(source: ".", mountPoint: "/m", options: [], directory: directory.path)
@@ -112,13 +115,16 @@ import Testing
 
     @Test func mountCallsTheHelperByItsName() throws {
         #expect(
-            try translate("/sbin/mount.fuse.larder", "s3://b", "/mnt", "-n", "-v", "-o", "rw,uid=1", "-t", "fuse.larder")
+            try translate(
+                "/sbin/mount.fuse.larder", "s3://b", "/mnt", "-n", "-v", "-o", "rw,uid=1", "-t", "fuse.larder")
                 == .arguments(["mount", "s3://b", "/mnt", "-o", "rw,uid=1"]))
         #expect(try translate("mount.larder", "s3://b", "/mnt", "-f") == .pretend)
     }
 
     @Test func mountFuse3CallsTheProgramWithSourceAndMountPoint() throws {
-        #expect(try translate("larder", "s3://b", "/mnt", "-o", "ro,dev,suid") == .arguments(["mount", "s3://b", "/mnt", "-o", "ro,dev,suid"]))
+        #expect(
+            try translate("larder", "s3://b", "/mnt", "-o", "ro,dev,suid")
+                == .arguments(["mount", "s3://b", "/mnt", "-o", "ro,dev,suid"]))
         #expect(try translate("larder", "ns.yaml", "/mnt") == .arguments(["mount", "ns.yaml", "/mnt"]))
     }
 
@@ -135,18 +141,28 @@ import Testing
     }
 
     @Test func aHelperWithoutAMountPointIsAnError() {
-        #expect(failure { _ = try translate("mount.fuse.larder", "s3://b", "-o", "ro") }.message.contains("SOURCE MOUNTPOINT"))
+        #expect(
+            failure { _ = try translate("mount.fuse.larder", "s3://b", "-o", "ro") }.message.contains(
+                "SOURCE MOUNTPOINT"))
     }
 }
 
 @Suite struct SocketLocationTests {
     @Test func theRuntimeDirectoryComesFirstWhenItIsTheUsers() {
         let environment = ["XDG_RUNTIME_DIR": "/run/user/1000"]
-        #expect(SocketLocation.preferred(environment: environment, uid: 1000) { _, _ in true } == "/run/user/1000/larder/coordinator.sock")
-        #expect(SocketLocation.preferred(environment: environment, uid: 0) { _, _ in false } == "/run/larder/coordinator.sock")
-        #expect(SocketLocation.preferred(environment: environment, uid: 7) { _, _ in false } == "/tmp/larder-7/coordinator.sock")
+        #expect(
+            SocketLocation.preferred(environment: environment, uid: 1000) { _, _ in true }
+                == "/run/user/1000/larder/coordinator.sock")
+        #expect(
+            SocketLocation.preferred(environment: environment, uid: 0) { _, _ in false }
+                == "/run/larder/coordinator.sock")
+        #expect(
+            SocketLocation.preferred(environment: environment, uid: 7) { _, _ in false }
+                == "/tmp/larder-7/coordinator.sock")
         #expect(SocketLocation.preferred(environment: [:], uid: 0) { _, _ in true } == "/run/larder/coordinator.sock")
-        #expect(SocketLocation.preferred(environment: ["XDG_RUNTIME_DIR": "relative"], uid: 7) { _, _ in true } == "/tmp/larder-7/coordinator.sock")
+        #expect(
+            SocketLocation.preferred(environment: ["XDG_RUNTIME_DIR": "relative"], uid: 7) { _, _ in true }
+                == "/tmp/larder-7/coordinator.sock")
     }
 
     @Test func theDirectoryIsPrivate() throws {
@@ -172,7 +188,9 @@ import Testing
         #expect(failure { try SocketLocation.prepareDirectory(of: open + "/c.sock") }.message.contains("chmod 700"))
         let link = directory.path + "/link"
         try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: open)
-        #expect(failure { try SocketLocation.prepareDirectory(of: link + "/c.sock") }.message.contains("is not a directory"))
+        #expect(
+            failure { try SocketLocation.prepareDirectory(of: link + "/c.sock") }.message.contains("is not a directory")
+        )
     }
 
     @Test func aSocketPathThatTheKernelCannotHoldIsRefused() {

@@ -61,8 +61,14 @@ import Testing
 
     /// Text, the line, and what else the error must say.
     static let mistakes: [(text: String, line: Int, field: String, reason: String)] = [
-        ("mounts:\n  - path: /a\n    source: s3://b\n    endpint: http://x\n", 4, "mounts[0].endpint", "did you mean endpoint?"),
-        ("mounts:\n  - path: /a\n    source: s3://b\n    metadata-ttl: 5s\n", 4, "mounts[0].metadata-ttl", "metadataTTL?"),
+        (
+            "mounts:\n  - path: /a\n    source: s3://b\n    endpint: http://x\n", 4, "mounts[0].endpint",
+            "did you mean endpoint?"
+        ),
+        (
+            "mounts:\n  - path: /a\n    source: s3://b\n    metadata-ttl: 5s\n", 4, "mounts[0].metadata-ttl",
+            "metadataTTL?"
+        ),
         ("mounts:\n  - path: /a\n    source: s3://b\n    zzz: 1\n", 4, "mounts[0].zzz", "there are: path, source"),
         ("mounts:\n  - path: /a\n", 2, "mounts[0]", "has no source"),
         ("mounts:\n  - source: s3://b\n", 2, "mounts[0]", "has no path"),
@@ -75,9 +81,15 @@ import Testing
         ("mounts:\n  - path: /a\n    source: ftp://b\n", 3, "mounts[0].source", "has the scheme ftp"),
         ("mounts:\n  - path: /a\n    source: s3://b\n    metadataTTL: [1]\n", 4, "mounts[0].metadataTTL", "not a list"),
         ("mounts:\n  - path: /a\n    source: s3://b\n    endpoint: nowhere\n", 4, "mounts[0].endpoint", "is not a URL"),
-        ("mounts:\n  - path: /a\n    source: s3://b\n    anonymous: true\n    profile: x\n", 5, "mounts[0].profile", "contradicts"),
+        (
+            "mounts:\n  - path: /a\n    source: s3://b\n    anonymous: true\n    profile: x\n", 5, "mounts[0].profile",
+            "contradicts"
+        ),
         ("mounts:\n  - path: /a\n    source: /x\n    region: x\n", 4, "mounts[0].region", "local directory"),
-        ("mounts:\n  - path: /a\n    source: s3://b\n  - path: /a/\n    source: s3://c\n", 4, "mounts[1].path", "same mount point as mounts[0].path"),
+        (
+            "mounts:\n  - path: /a\n    source: s3://b\n  - path: /a/\n    source: s3://c\n", 4, "mounts[1].path",
+            "same mount point as mounts[0].path"
+        ),
         ("mounts:\n  - path: /a\n    source: s3://b\n    path: /c\n", 2, "path", "twice"),
         ("mounts: {}\n", 1, "mounts", "expects a list"),
         ("mounts: []\n", 1, "mounts", "is empty"),
@@ -145,10 +157,11 @@ import Testing
         #expect(settings.socket == "/run/larder/coordinator.sock")
         #expect(settings.stateDirectory == "/var/lib/larder")
         #expect(settings.blockSize == 131_072)
-        #expect(settings.tiers == [
-            .init(kind: .ram, path: "/dev/shm/larder", size: 2 << 30),
-            .init(kind: .disk, path: "/var/cache/larder", size: 100 << 30, reserve: 1 << 30),
-        ])
+        #expect(
+            settings.tiers == [
+                .init(kind: .ram, path: "/dev/shm/larder", size: 2 << 30),
+                .init(kind: .disk, path: "/var/cache/larder", size: 100 << 30, reserve: 1 << 30),
+            ])
         #expect(settings.http?.host == "127.0.0.1")
         #expect(settings.http?.port == 9809)
         #expect(settings.logLevel.description == "info")
@@ -166,7 +179,8 @@ import Testing
     @Test(arguments: [
         ("socket: /s\n", "has no cache"), ("cache: {}\n", "has no tiers"), ("cache: {tiers: []}\n", "is empty"),
         ("cache: {tiers: [{size: 1G}]}\n", "has no path"), ("cache: {tiers: [{path: /c}]}\n", "has no size"),
-        ("cache: {tiers: [{path: c, size: 1G}]}\n", "absolute path"), ("cache: {tiers: [{path: /c, size: 0}]}\n", "is 0"),
+        ("cache: {tiers: [{path: c, size: 1G}]}\n", "absolute path"),
+        ("cache: {tiers: [{path: /c, size: 0}]}\n", "is 0"),
         ("cache: {tiers: [{path: /c, size: lots}]}\n", "is not a size"),
         ("cache: {tiers: [{path: /c, size: 1G, kind: tape}]}\n", "ram, disk"),
         ("cache: {tiers: [{path: /c, size: 1G}, {path: /c/, size: 1G}]}\n", "another tier"),

@@ -76,7 +76,8 @@ import Testing
         let (reading, writing) = try Descriptor.pipe()
         let pid = try ChildProcess.start(
             "/bin/sh", arguments: ["sh", "-c", "echo \"$WORD $PWD $(ls /proc/self/fd | wc -l)\" >&3; exit 7"],
-            environment: ["WORD": "larder", "PATH": "/bin:/usr/bin"], descriptors: .init(status: writing), newSession: true,
+            environment: ["WORD": "larder", "PATH": "/bin:/usr/bin"], descriptors: .init(status: writing),
+            newSession: true,
             directory: "/")
         let (code, text) = try await onThread { () -> (Int32, String) in
             let code = ChildProcess.wait(for: pid)

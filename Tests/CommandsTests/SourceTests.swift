@@ -17,7 +17,8 @@ import Testing
         ("", "is empty"), ("s3://", "names no bucket"), ("s3:///key", "names no bucket"), ("s3:bucket", "is not a URL"),
         ("s3a://bucket/x", "write s3://bucket/x"), ("https://host/bucket", "as the endpoint"),
         ("gs://bucket", "has the scheme gs"), ("file://host/dir", "three slashes"), ("s3://b/a//c", "the part \"\""),
-        ("s3://b/../c", "the part \"..\""), ("s3://b!/c", "cannot be a bucket"), ("s3://user:secret@host/c", "cannot be"),
+        ("s3://b/../c", "the part \"..\""), ("s3://b!/c", "cannot be a bucket"),
+        ("s3://user:secret@host/c", "cannot be"),
         ("s3://b/\0", "NUL"),
     ])
     func whatIsNoSourceIsExplained(text: String, reason: String) {
@@ -45,7 +46,8 @@ import Testing
     }
 
     @Test(arguments: [
-        (StoreSetting.endpoint, "http://127.0.0.1:9000/", "http://127.0.0.1:9000"), (.endpoint, "HTTPS://[::1]:9", "https://[::1]:9"),
+        (StoreSetting.endpoint, "http://127.0.0.1:9000/", "http://127.0.0.1:9000"),
+        (.endpoint, "HTTPS://[::1]:9", "https://[::1]:9"),
         (.proxy, "http://me:pw@proxy:3128", "http://me:pw@proxy:3128"), (.metadataTTL, "1m", "60s"),
         (.negativeTTL, "0", "0s"), (.fileMode, "644", "0644"), (.pathStyle, "ON", "on"), (.pathStyle, "false", "off"),
         (.cache, "Never", "never"), (.caFile, "ca.pem", "/etc/larder/ca.pem"), (.uid, "1000", "1000"),
@@ -59,11 +61,14 @@ import Testing
     @Test(arguments: [
         (StoreSetting.endpoint, "localhost:9000", "is not a URL"), (.endpoint, "ftp://host", "has the scheme ftp"),
         (.endpoint, "http://", "names no host"), (.endpoint, "http://host:99999", "has the port"),
-        (.endpoint, "http://host:", "has the port"), (.endpoint, "http://host?x=1", "query"), (.endpoint, "http://host/s3", "has a path"),
+        (.endpoint, "http://host:", "has the port"), (.endpoint, "http://host?x=1", "query"),
+        (.endpoint, "http://host/s3", "has a path"),
         (.endpoint, "http://a b", "space"), (.endpoint, "http://[::1", "bracket"), (.uid, "root", "numeric"),
-        (.uid, "4294967295", "numeric"), (.gid, "-1", "numeric"), (.fileMode, "0999", "octal"), (.dirMode, "17777", "octal"),
+        (.uid, "4294967295", "numeric"), (.gid, "-1", "numeric"), (.fileMode, "0999", "octal"),
+        (.dirMode, "17777", "octal"),
         (.pathStyle, "maybe", "auto, on, off"), (.cache, "sometimes", "auto, always, never"),
-        (.anonymous, "perhaps", "neither true nor false"), (.readOnly, "false", "reads only"), (.region, "", "is empty"),
+        (.anonymous, "perhaps", "neither true nor false"), (.readOnly, "false", "reads only"),
+        (.region, "", "is empty"),
         (.metadataTTL, "soon", "not a duration"),
     ])
     func wrongValuesAreExplained(setting: StoreSetting, text: String, reason: String) {
@@ -77,11 +82,14 @@ import Testing
     }
 
     @Test func onlyCredentialVariablesLeaveTheEnvironment() throws {
-        let environment = ["AWS_PROFILE": "lake", "AWS_SECRET_ACCESS_KEY": "s", "HOME": "/root", "XAWS_": "1", "PATH": "/bin"]
+        let environment = [
+            "AWS_PROFILE": "lake", "AWS_SECRET_ACCESS_KEY": "s", "HOME": "/root", "XAWS_": "1", "PATH": "/bin",
+        ]
         let chosen = NamespaceSpecification.credentialVariables(of: environment)
         #expect(chosen == ["AWS_PROFILE": "lake", "AWS_SECRET_ACCESS_KEY": "s"])
         let namespace = NamespaceSpecification(mounts: [
-            MountEntry(path: "/s3", source: .s3(bucket: "b", prefix: "")), MountEntry(path: "/dir", source: .local("/x")),
+            MountEntry(path: "/s3", source: .s3(bucket: "b", prefix: "")),
+            MountEntry(path: "/dir", source: .local("/x")),
         ])
         let wire = namespace.wire(environment: chosen)
         #expect(wire.mounts[0].environment == chosen)
@@ -93,7 +101,9 @@ import Testing
         let namespace = NamespaceSpecification(mounts: [MountEntry(path: "/", source: .local(directory.path))])
         #expect(throws: CommandFailure.self) { try namespace.checkAgainst(mountPoint: directory.path + "/mnt") }
         #expect(throws: CommandFailure.self) { try namespace.checkAgainst(mountPoint: directory.path) }
-        #expect(throws: CommandFailure.self) { try namespace.checkAgainst(mountPoint: FilePaths.parent(of: directory.path)) }
+        #expect(throws: CommandFailure.self) {
+            try namespace.checkAgainst(mountPoint: FilePaths.parent(of: directory.path))
+        }
         try namespace.checkAgainst(mountPoint: directory.path + "-other")
     }
 }

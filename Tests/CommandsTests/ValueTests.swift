@@ -4,15 +4,20 @@ import Testing
 
 @Suite struct SizeTests {
     @Test(arguments: [
-        ("0", 0), ("4096", 4096), ("64k", 65536), ("64K", 65536), ("100GiB", 107_374_182_400), ("100 gib", 107_374_182_400),
-        ("1.5 GB", 1_500_000_000), ("1.5GiB", 1_610_612_736), ("1kB", 1000), ("2M", 2_097_152), ("3 TB", 3_000_000_000_000),
-        ("10 B", 10), ("7EiB", 8_070_450_532_247_928_832), ("9223372036854775807", UInt64(Int64.max)), (" 5m ", 5_242_880),
+        ("0", 0), ("4096", 4096), ("64k", 65536), ("64K", 65536), ("100GiB", 107_374_182_400),
+        ("100 gib", 107_374_182_400),
+        ("1.5 GB", 1_500_000_000), ("1.5GiB", 1_610_612_736), ("1kB", 1000), ("2M", 2_097_152),
+        ("3 TB", 3_000_000_000_000),
+        ("10 B", 10), ("7EiB", 8_070_450_532_247_928_832), ("9223372036854775807", UInt64(Int64.max)),
+        (" 5m ", 5_242_880),
     ])
     func sizesArePowersOf1024UnlessWrittenWithB(text: String, bytes: UInt64) throws {
         #expect(try ByteSize.parse(text) == bytes)
     }
 
-    @Test(arguments: ["", "GiB", "-1", "1.2.3GB", "5 parsecs", "1e3", "0x10", "8EiB", "99999999999999999999", "1 KiBB", "١٢"])
+    @Test(arguments: [
+        "", "GiB", "-1", "1.2.3GB", "5 parsecs", "1e3", "0x10", "8EiB", "99999999999999999999", "1 KiBB", "١٢",
+    ])
     func whatIsNoSizeIsRefused(text: String) {
         let failure = failure { _ = try ByteSize.parse(text) }
         #expect(failure.code == 64)
@@ -56,8 +61,9 @@ import Testing
 
 @Suite struct TimestampTests {
     @Test func timesAreShownInUTC() {
-        #expect(Timestamp.utc(FileTime(seconds: 1_795_370_400, nanoseconds: 7_000_000), fraction: true)
-            == "2026-11-22T18:00:00.007Z")
+        #expect(
+            Timestamp.utc(FileTime(seconds: 1_795_370_400, nanoseconds: 7_000_000), fraction: true)
+                == "2026-11-22T18:00:00.007Z")
         #expect(Timestamp.utc(FileTime(seconds: -1)) == "1969-12-31T23:59:59Z")
     }
 }

@@ -44,7 +44,8 @@ import Testing
         let server = try await server.get()
         try await withNode(LarderNode.credentials(of: server)) { node in
             try await expectFailure(
-                node, ["mount", "s3://no-such-bucket-here", node.makeMountPoint(), "--endpoint", server.endpoint], code: 66,
+                node, ["mount", "s3://no-such-bucket-here", node.makeMountPoint(), "--endpoint", server.endpoint],
+                code: 66,
                 "there is no bucket \"no-such-bucket-here\"", server.endpoint)
         }
     }
@@ -53,14 +54,17 @@ import Testing
         try await withNode(["AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"]) { node in
             let endpoint = "http://127.0.0.1:\(try freePort())"
             try await expectFailure(
-                node, ["mount", "s3://bucket", node.makeMountPoint(), "--endpoint", endpoint], code: 69, "127.0.0.1", "nobody answers")
+                node, ["mount", "s3://bucket", node.makeMountPoint(), "--endpoint", endpoint], code: 69, "127.0.0.1",
+                "nobody answers")
         }
     }
 
     @Test func aHostThatDoesNotExistIsNamed() async throws {
         try await withNode(["AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"]) { node in
             try await expectFailure(
-                node, ["mount", "s3://bucket", node.makeMountPoint(), "--endpoint", "http://no-such-host.invalid:9000"], code: 69,
+                node,
+                ["mount", "s3://bucket", node.makeMountPoint(), "--endpoint", "http://no-such-host.invalid:9000"],
+                code: 69,
                 "no-such-host.invalid", "cannot be resolved")
         }
     }
@@ -71,8 +75,10 @@ import Testing
             try node.directory.write("full/file", "x")
             let source = node.directory.file("source")
             try await expectFailure(node, ["mount", source, "/nowhere/mnt"], code: 66, "/nowhere/mnt", "mkdir -p")
-            try await expectFailure(node, ["mount", source, node.directory.file("full/file")], code: 64, "not a directory")
-            try await expectFailure(node, ["mount", source, node.directory.file("full")], code: 64, "not empty", "nonempty")
+            try await expectFailure(
+                node, ["mount", source, node.directory.file("full/file")], code: 64, "not a directory")
+            try await expectFailure(
+                node, ["mount", source, node.directory.file("full")], code: 64, "not empty", "nonempty")
             try await expectFailure(node, ["mount", source, "\(source)"], code: 78, "contain one another")
             #expect(node.processes().isEmpty, "no coordinator is started for nothing")
             let mount = try await node.mount(source)
@@ -80,12 +86,15 @@ import Testing
             #expect(again.code == 64)
             #expect(again.output.contains("already") && again.output.contains("larder umount"), "\(again.output)")
             #expect(node.mounted() == [mount])
-            try await expectFailureKeepingMounts(node, ["umount", node.directory.file("full")], code: 66, "nothing is mounted")
+            try await expectFailureKeepingMounts(
+                node, ["umount", node.directory.file("full")], code: 66, "nothing is mounted")
             try await expectFailureKeepingMounts(node, ["umount", "/proc"], code: 64, "is not a Larder mount")
         }
     }
 
-    private func expectFailureKeepingMounts(_ node: LarderNode, _ arguments: [String], code: Int32, _ word: String) async throws {
+    private func expectFailureKeepingMounts(_ node: LarderNode, _ arguments: [String], code: Int32, _ word: String)
+        async throws
+    {
         let result = try await node.larder(arguments)
         #expect(result.code == code && result.output.contains(word), "\(result.output)")
     }
@@ -100,7 +109,8 @@ import Testing
             try await expectFailure(node, ["mount", file, path], code: 78, "\(file):", "YAML")
             try await expectFailure(node, ["mount", node.directory.file("none.yaml"), path], code: 66, "none.yaml")
             try node.directory.write("c.yaml", "cache:\n  tiers:\n    - {path: /x, size: much}\n")
-            try await expectFailure(node, ["coordinator", "--config", node.directory.file("c.yaml")], code: 78, ":3: cache.tiers[0].size")
+            try await expectFailure(
+                node, ["coordinator", "--config", node.directory.file("c.yaml")], code: 78, ":3: cache.tiers[0].size")
             try await expectFailure(node, ["coordinator"], code: 64, "--config")
         }
     }
@@ -110,7 +120,8 @@ import Testing
             try await expectFailure(
                 node, ["mount", "file:///no/such/directory", node.makeMountPoint()], code: 66, "/no/such/directory")
             try await expectFailure(
-                node, ["mount", "s3://bucket", node.makeMountPoint(), "--coordinator", "/no/such.sock"], code: 69, "/no/such.sock")
+                node, ["mount", "s3://bucket", node.makeMountPoint(), "--coordinator", "/no/such.sock"], code: 69,
+                "/no/such.sock")
         }
     }
 
@@ -123,7 +134,8 @@ import Testing
                 try other.directory.write("source/file", "x")
                 let cache = other.directory.file("shared")
                 try await other.mount(other.directory.file("source"), "--cache-dir", cache)
-                try await expectFailure(node, ["mount", source, node.makeMountPoint(), "--cache-dir", cache], code: 73, cache, "another")
+                try await expectFailure(
+                    node, ["mount", source, node.makeMountPoint(), "--cache-dir", cache], code: 73, cache, "another")
             }
             // Somebody else's files.
             try node.directory.write("foreign/blocks/thesis.tex", "x")
@@ -141,7 +153,8 @@ import Testing
             try node.directory.makeDirectory("disk")
             let disk = node.directory.file("disk")
             try await node.run("mount", "-t", "tmpfs", "-o", option, "tmpfs", disk)
-            let result = try await node.larder("mount", node.directory.file("source"), node.makeMountPoint(), "--cache-dir", disk)
+            let result = try await node.larder(
+                "mount", node.directory.file("source"), node.makeMountPoint(), "--cache-dir", disk)
             try await node.run("umount", "-l", disk)
             #expect(result.code == code, "\(result.output)")
             #expect(result.output.lowercased().contains(word) && result.output.contains(disk), "\(result.output)")

@@ -32,7 +32,10 @@ import Testing
 
             let listing = try await json(node, "ls", "\(mount)/data", "--json") as? [[String: Any]]
             let entries = try #require(listing?.first?["entries"] as? [[String: Any]])
-            #expect(entries.compactMap { $0["name"] as? String } == ["deep", "size-1048576", "size-131071", "size-131072", "size-131073", "size-3145745"])
+            #expect(
+                entries.compactMap { $0["name"] as? String } == [
+                    "deep", "size-1048576", "size-131071", "size-131072", "size-131073", "size-3145745",
+                ])
             let text = try await node.larder("ls", "\(mount)/data")
             #expect(text.output.contains("100%") && text.output.contains("deep/"), "\(text.output)")
 
@@ -51,7 +54,8 @@ import Testing
             let bucket = try await server.makeBucket()
             try await bucket.put("dir/old", "old")
             try await bucket.put("dir/changed", "before")
-            let mount = try await node.mount("s3://\(bucket.bucket)", "--endpoint", bucket.endpoint, "--metadata-ttl", "1h", "--negative-ttl", "1h")
+            let mount = try await node.mount(
+                "s3://\(bucket.bucket)", "--endpoint", bucket.endpoint, "--metadata-ttl", "1h", "--negative-ttl", "1h")
             #expect(try await node.run("ls", "\(mount)/dir") == "changed\nold\n")
             #expect(try await node.run("cat", "\(mount)/dir/changed") == "before")
             await #expect(throws: (any Error).self) { try await node.run("cat", "\(mount)/dir/new") }
@@ -69,9 +73,11 @@ import Testing
         try await withNode(LarderNode.credentials(of: server)) { node in
             let bucket = try await server.makeBucket()
             try await SampleTree.mixed().upload(to: bucket)
-            let result = try await node.larder("store", "test", "s3://\(bucket.bucket)", "--endpoint", bucket.endpoint, "--json")
+            let result = try await node.larder(
+                "store", "test", "s3://\(bucket.bucket)", "--endpoint", bucket.endpoint, "--json")
             #expect(result.code == 0, "\(result.output)")
-            let reports = try #require(try JSONSerialization.jsonObject(with: Data(result.output.utf8)) as? [[String: Any]])
+            let reports = try #require(
+                try JSONSerialization.jsonObject(with: Data(result.output.utf8)) as? [[String: Any]])
             #expect(reports[0]["failed"] as? Int == 0)
             #expect(reports[0]["passed"] as? Int ?? 0 >= 5)
         }
@@ -94,13 +100,17 @@ import Testing
 
     private func json(_ node: LarderNode, _ arguments: String...) async throws -> Any {
         let result = try await node.larder(arguments)
-        guard result.code == 0 else { throw TestSetupError("larder \(arguments) ended with \(result.code): \(result.output)") }
+        guard result.code == 0 else {
+            throw TestSetupError("larder \(arguments) ended with \(result.code): \(result.output)")
+        }
         // What comes before the array is progress, on standard error.
         let start = result.output.firstIndex(of: "[") ?? result.output.startIndex
         return try JSONSerialization.jsonObject(with: Data(result.output[start...].utf8))
     }
 
-    private func object(_ node: LarderNode, _ command: String, _ path: String, _ flag: String) async throws -> [String: Any] {
+    private func object(_ node: LarderNode, _ command: String, _ path: String, _ flag: String) async throws -> [String:
+        Any]
+    {
         try #require(try await (json(node, command, path, flag) as? [[String: Any]])?.first)
     }
 

@@ -39,7 +39,8 @@ final class LarderNode: Sendable {
         guardPipe = writing
         guardPID = try ChildProcess.start(
             "/bin/sh", arguments: ["sh", "-c", Self.guardScript, "guard", root],
-            environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin"], descriptors: .init(input: reading), newSession: true,
+            environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin"], descriptors: .init(input: reading),
+            newSession: true,
             directory: "/")
     }
 
@@ -123,7 +124,9 @@ final class LarderNode: Sendable {
 
     func umount(_ path: String) async throws {
         let result = try await larder("umount", path)
-        guard result.code == 0 else { throw TestSetupError("larder umount \(path) ended with \(result.code): \(result.output)") }
+        guard result.code == 0 else {
+            throw TestSetupError("larder umount \(path) ended with \(result.code): \(result.output)")
+        }
     }
 
     /// The Larder mounts of this node that the kernel has.
@@ -137,7 +140,9 @@ final class LarderNode: Sendable {
 
     func status() async throws -> NodeStatus {
         let result = try await larder("status", "--json")
-        guard result.code == 0 else { throw TestSetupError("larder status ended with \(result.code): \(result.output)") }
+        guard result.code == 0 else {
+            throw TestSetupError("larder status ended with \(result.code): \(result.output)")
+        }
         return try JSONDecoder().decode(NodeStatus.self, from: Data(result.output.utf8))
     }
 
@@ -145,8 +150,10 @@ final class LarderNode: Sendable {
     func logs() -> String {
         let directory = directory.file("state/larder/log")
         let names = (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []
-        return names.sorted().map { "--- \($0)\n" + ((try? String(contentsOfFile: "\(directory)/\($0)", encoding: .utf8)) ?? "") }
-            .joined(separator: "\n")
+        return names.sorted().map {
+            "--- \($0)\n" + ((try? String(contentsOfFile: "\(directory)/\($0)", encoding: .utf8)) ?? "")
+        }
+        .joined(separator: "\n")
     }
 
     // MARK: The end
@@ -156,7 +163,9 @@ final class LarderNode: Sendable {
         let entry = "\(Self.marker)=\(directory.path)"
         let names = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
         return names.compactMap { Int32($0) }.filter { pid in
-            guard ChildProcess.isRunning(pid), let text = Machine.contents(of: "/proc/\(pid)/environ") else { return false }
+            guard ChildProcess.isRunning(pid), let text = Machine.contents(of: "/proc/\(pid)/environ") else {
+                return false
+            }
             return text.split(separator: "\0").contains(Substring(entry))
         }.map { ($0, Machine.firstLine(of: "/proc/\($0)/comm") ?? "?") }
     }
@@ -166,13 +175,16 @@ final class LarderNode: Sendable {
         for path in mounted().reversed() {
             let result = try? await larder("umount", path)
             if result?.code != 0 {
-                Issue.record("larder umount \(path): \(result?.output ?? "did not start")", sourceLocation: sourceLocation)
+                Issue.record(
+                    "larder umount \(path): \(result?.output ?? "did not start")", sourceLocation: sourceLocation)
                 _ = try? await larder("umount", "--lazy", path)
             }
         }
         // The coordinator would leave by itself, after its grace.
         for (pid, name) in processes() where name.hasPrefix("larder") { try? SignalWatch.send(SIGTERM, to: pid) }
-        await becomes("all processes of the node have ended", sourceLocation: sourceLocation) { self.processes().isEmpty }
+        await becomes("all processes of the node have ended", sourceLocation: sourceLocation) {
+            self.processes().isEmpty
+        }
         #expect(mounted().isEmpty, sourceLocation: sourceLocation)
     }
 

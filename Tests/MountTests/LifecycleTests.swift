@@ -62,7 +62,9 @@ import Testing
             process.kill(signal)
             #expect(await process.wait() == 0)
             #expect(node.mounted().isEmpty)
-            #expect(process.output.contains(" info mounted ") && process.output.contains(" info unmounted "), "\(process.output)")
+            #expect(
+                process.output.contains(" info mounted ") && process.output.contains(" info unmounted "),
+                "\(process.output)")
         }
     }
 
@@ -81,7 +83,9 @@ import Testing
             await becomes("tail has opened the file") { reader.output.contains("needle") }
             let refused = try await node.larder("umount", mount)
             #expect(refused.code == 75)
-            #expect(refused.output.hasPrefix("larder: \(mount) is busy: in use by process \(reader.pid) (tail)"), "\(refused.output)")
+            #expect(
+                refused.output.hasPrefix("larder: \(mount) is busy: in use by process \(reader.pid) (tail)"),
+                "\(refused.output)")
             let lazily = try await node.larder("umount", "--lazy", mount)
             #expect(lazily.code == 0)
             #expect(node.mounted().isEmpty)
@@ -109,9 +113,12 @@ import Testing
                 atPath: node.directory.file("mount.fuse.larder"), withDestinationPath: binary)
             let path = try node.makeMountPoint()
             let helper = try await TestProcess.start(
-                node.directory.file("mount.fuse.larder"), [source, path, "-o", "rw,_netdev,x-systemd.automount,noatime"],
-                environment: ["XDG_RUNTIME_DIR": node.directory.file("run"), "XDG_STATE_HOME": node.directory.file("state"),
-                    "XDG_CACHE_HOME": node.directory.file("cache"), "LARDER_TEST_NODE": node.directory.path])
+                node.directory.file("mount.fuse.larder"),
+                [source, path, "-o", "rw,_netdev,x-systemd.automount,noatime"],
+                environment: [
+                    "XDG_RUNTIME_DIR": node.directory.file("run"), "XDG_STATE_HOME": node.directory.file("state"),
+                    "XDG_CACHE_HOME": node.directory.file("cache"), "LARDER_TEST_NODE": node.directory.path,
+                ])
             #expect(await helper.wait() == 0, "\(helper.output)")
             #expect(node.mounted() == [path])
             #expect(try await node.run("cat", "\(path)/text.txt").contains("needle"))
@@ -122,7 +129,8 @@ import Testing
         try await node { node, source in
             try await node.mount(source, "--cache-size", "1GiB")
             let path = try node.makeMountPoint()
-            let result = try await node.larder("mount", source, path, "--cache-size", "2GiB", "--cache-dir", node.directory.file("other"))
+            let result = try await node.larder(
+                "mount", source, path, "--cache-size", "2GiB", "--cache-dir", node.directory.file("other"))
             #expect(result.code == 0)
             #expect(result.output.contains("--cache-dir, --cache-size has no effect"), "\(result.output)")
             #expect(try await node.status().cache.tiers.first?.quotaBytes == 1 << 30)

@@ -20,7 +20,9 @@ import Testing
                 try await model.change(12, in: bucket)
                 #expect(try await node.larder("sync", mount).code == 0)
                 let expected = model
-                await becomes("the kernel has been told of all changes") { try await expected.lookUpAll() == expected.sizes }
+                await becomes("the kernel has been told of all changes") {
+                    try await expected.lookUpAll() == expected.sizes
+                }
                 for _ in 0..<60 { try await model.step() }
                 try await model.compareTrees()
             }
@@ -108,7 +110,9 @@ private struct MountModel {
         let expected = sizes
         let walked = try await onThread { () -> [String: Int] in
             var found: [String: Int] = [:]
-            for case let name as String in FileManager.default.enumerator(atPath: mount) ?? FileManager.DirectoryEnumerator() {
+            for case let name as String in FileManager.default.enumerator(atPath: mount)
+                ?? FileManager.DirectoryEnumerator()
+            {
                 let status = try FileStatus(of: "\(mount)/\(name)")
                 if status.isRegularFile { found[name] = Int(status.size) }
             }

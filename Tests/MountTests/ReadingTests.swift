@@ -39,7 +39,10 @@ enum TestedServer: String, CaseIterable, Sendable, CustomTestStringConvertible {
             try await bucket.put("some/prefix-not", "x")
             try await bucket.put("outside", "x")
             let mount = try await node.mount("s3://\(bucket.bucket)/some/prefix/", "--endpoint", bucket.endpoint)
-            #expect(try await node.run("find", mount, "-type", "f", "-printf", "%P\n").split(separator: "\n").sorted() == ["in", "sub/in"])
+            #expect(
+                try await node.run("find", mount, "-type", "f", "-printf", "%P\n").split(separator: "\n").sorted() == [
+                    "in", "sub/in",
+                ])
         }
     }
 
@@ -54,8 +57,10 @@ enum TestedServer: String, CaseIterable, Sendable, CustomTestStringConvertible {
             #expect(try FileManager.default.destinationOfSymbolicLink(atPath: "\(mount)/names/up") == "../data")
             // Native metadata: modes, owners and times are the source's.
             let format = "%P %m %U %G %s %TY-%Tm-%Td %TT\n"
-            let shown = try await node.run("find", mount, "-type", "f", "-printf", format).split(separator: "\n").sorted()
-            let real = try await node.run("find", source, "-type", "f", "-printf", format).split(separator: "\n").sorted()
+            let shown = try await node.run("find", mount, "-type", "f", "-printf", format).split(separator: "\n")
+                .sorted()
+            let real = try await node.run("find", source, "-type", "f", "-printf", format).split(separator: "\n")
+                .sorted()
             #expect(shown == real)
         }
     }
@@ -83,8 +88,12 @@ enum TestedServer: String, CaseIterable, Sendable, CustomTestStringConvertible {
                     source: \(node.directory.file("local"))
                 """)
             let mount = try await node.mount(node.directory.file("ns.yaml"))
-            let files = try await node.run("find", mount, "-type", "f", "-printf", "%P\n").split(separator: "\n").sorted()
-            #expect(files == ["lake/a", "lake/nested/deep/inner", "lake/other/inner", "lake/sub/b", "scratch/c", "scratch/d/e"])
+            let files = try await node.run("find", mount, "-type", "f", "-printf", "%P\n").split(separator: "\n")
+                .sorted()
+            #expect(
+                files == [
+                    "lake/a", "lake/nested/deep/inner", "lake/other/inner", "lake/sub/b", "scratch/c", "scratch/d/e",
+                ])
             #expect(try await node.run("stat", "-c", "%u %a", "\(mount)/lake/a") == "1234 640\n")
             #expect(try await node.run("ls", "\(mount)/lake/nested") == "deep\n")
         }
@@ -99,7 +108,8 @@ enum TestedServer: String, CaseIterable, Sendable, CustomTestStringConvertible {
             try node.directory.makeDirectory("work")
             try SampleTree.mixed().write(to: node.directory, below: "work")
             for command in [["init", "-q", work], ["-C", work, "add", "."], ["-C", work, "commit", "-qm", "one"]] {
-                try await TestProcess.run(TestTools.path("git"), git + command, environment: ["HOME": node.directory.path])
+                try await TestProcess.run(
+                    TestTools.path("git"), git + command, environment: ["HOME": node.directory.path])
             }
             let bare = node.directory.file("repository.git")
             try await node.run("git", "clone", "-q", "--bare", work, bare)
@@ -112,7 +122,9 @@ enum TestedServer: String, CaseIterable, Sendable, CustomTestStringConvertible {
             try await node.run("git", "clone", "-q", "\(mount)/repository.git", clone)
             try await node.run("git", "-C", clone, "fsck", "--full", "--strict")
             try await node.run("diff", "-r", "--exclude=.git", work, clone)
-            let heads = try await (node.run("git", "-C", work, "rev-parse", "HEAD"), node.run("git", "-C", clone, "rev-parse", "HEAD"))
+            let heads = try await (
+                node.run("git", "-C", work, "rev-parse", "HEAD"), node.run("git", "-C", clone, "rev-parse", "HEAD")
+            )
             #expect(heads.0 == heads.1)
         }
     }

@@ -16,7 +16,9 @@ struct SampleTree: Sendable {
         tree.files["empty"] = []
         tree.files["one"] = [42]
         tree.files["text.txt"] = Array("first line\nneedle in a haystack\nlast line\n".utf8)
-        for size in [131_071, 131_072, 131_073, 1 << 20, 3 << 20 | 17] { tree.files[ByteString("data/size-\(size)")] = random.bytes(size) }
+        for size in [131_071, 131_072, 131_073, 1 << 20, 3 << 20 | 17] {
+            tree.files[ByteString("data/size-\(size)")] = random.bytes(size)
+        }
         tree.files["data/deep/er/and/deeper/file"] = random.bytes(1000)
         tree.files["names/with space"] = Array("space\n".utf8)
         tree.files["names/größe-データ-🦀"] = Array("unicode\n".utf8)
@@ -32,7 +34,9 @@ struct SampleTree: Sendable {
     /// All files below a directory, as they are there.
     static func read(_ directory: String) throws -> SampleTree {
         var tree = SampleTree()
-        for case let name as String in FileManager.default.enumerator(atPath: directory) ?? FileManager.DirectoryEnumerator() {
+        for case let name as String in FileManager.default.enumerator(atPath: directory)
+            ?? FileManager.DirectoryEnumerator()
+        {
             guard try FileStatus(of: "\(directory)/\(name)").isRegularFile else { continue }
             tree.files[ByteString(name)] = Array(try Data(contentsOf: URL(fileURLWithPath: "\(directory)/\(name)")))
         }
@@ -40,7 +44,9 @@ struct SampleTree: Sendable {
     }
 
     func write(to directory: TemporaryDirectory, below prefix: String = "") throws {
-        for (name, bytes) in files { try directory.write(prefix.isEmpty ? name.description : "\(prefix)/\(name)", bytes) }
+        for (name, bytes) in files {
+            try directory.write(prefix.isEmpty ? name.description : "\(prefix)/\(name)", bytes)
+        }
     }
 
     func upload(to bucket: S3Admin, below prefix: String = "") async throws {

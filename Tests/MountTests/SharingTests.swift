@@ -44,7 +44,9 @@ import Testing
             try SignalWatch.send(SIGKILL, to: killed)
             await becomes("the coordinator is gone") { !ChildProcess.isRunning(killed) }
 
-            #expect(try await onThread { try SampleBytes.read(handle, 5 << 20, 1 << 20) } == Array(bytes[5 << 20..<6 << 20]))
+            #expect(
+                try await onThread { try SampleBytes.read(handle, 5 << 20, 1 << 20) } == Array(bytes[5 << 20..<6 << 20])
+            )
             #expect(try await onThread { try SampleBytes.whole("\(mount)/other") } == Array("other".utf8))
             let second = try await node.mount(bucket)
             #expect(try await onThread { try SampleBytes.whole("\(second)/large") } == bytes)
@@ -82,7 +84,8 @@ import Testing
             try await bucket.put("object", [UInt8](repeating: 0x41, count: size))
             let mount = try await node.mount(bucket)
             let handle = try await onThread { try Descriptor.open("\(mount)/object", O_RDONLY) }
-            #expect(try await onThread { try SampleBytes.read(handle, 0, 4096) } == [UInt8](repeating: 0x41, count: 4096))
+            #expect(
+                try await onThread { try SampleBytes.read(handle, 0, 4096) } == [UInt8](repeating: 0x41, count: 4096))
             try await bucket.put("object", [UInt8](repeating: 0x42, count: size))
             for offset in stride(from: 0, to: size, by: 3 << 20) {
                 let outcome = try await onThread { () -> [UInt8]? in
@@ -105,7 +108,8 @@ import Testing
         try await withNode(LarderNode.credentials(of: server)) { node in
             let bucket = try await server.makeBucket()
             try await bucket.put("file", "before")
-            let mount = try await node.mount("s3://\(bucket.bucket)", "--endpoint", bucket.endpoint, "--metadata-ttl", "0", "--negative-ttl", "0")
+            let mount = try await node.mount(
+                "s3://\(bucket.bucket)", "--endpoint", bucket.endpoint, "--metadata-ttl", "0", "--negative-ttl", "0")
             #expect(try await node.run("cat", "\(mount)/file") == "before")
             try await bucket.put("file", "after it")
             #expect(try await node.run("cat", "\(mount)/file") == "after it")

@@ -69,7 +69,8 @@ package enum CoordinatorFile {
         }
         let cacheFields = try cache.mapping(allowed: ["blockSize", "tiers"])
         guard let tierList = cacheFields["tiers"] else {
-            throw cache.failure("has no tiers: list at least one, for instance {kind: disk, path: /var/cache/larder, size: 100GiB}")
+            throw cache.failure(
+                "has no tiers: list at least one, for instance {kind: disk, path: /var/cache/larder, size: 100GiB}")
         }
         var tiers: [CoordinatorSettings.Tier] = []
         for item in try tierList.sequence() {

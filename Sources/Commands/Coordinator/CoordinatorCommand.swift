@@ -7,9 +7,12 @@ struct CoordinatorCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "coordinator",
         abstract: "Run the node's coordinator: it owns credentials, cache and metadata, and serves mounts.",
-        discussion: "On a laptop larder mount starts one by itself. It stays in the foreground and logs to standard error.")
+        discussion:
+            "On a laptop larder mount starts one by itself. It stays in the foreground and logs to standard error.")
 
-    @Option(help: ArgumentHelp("Configuration file (YAML).", valueName: "file"), completion: .file(extensions: ["yaml", "yml"]))
+    @Option(
+        help: ArgumentHelp("Configuration file (YAML).", valueName: "file"),
+        completion: .file(extensions: ["yaml", "yml"]))
     var config: String?
     @Option(help: ArgumentHelp("Instead of the file's logLevel.", valueName: "level"))
     var logLevel: String?

@@ -55,7 +55,9 @@ package struct CoordinatorProcess {
     /// The coordinator before this one stops listening first, and then still writes for a while.
     private func runLock() throws(CommandFailure) -> Descriptor {
         let directory = FilePaths.parent(of: settings.socket)
-        if leavesWithLastMount { try SocketLocation.prepareDirectory(of: settings.socket) } else {
+        if leavesWithLastMount {
+            try SocketLocation.prepareDirectory(of: settings.socket)
+        } else {
             try SocketLocation.makeDirectory(directory, mode: 0o755)
         }
         let path = settings.socket + ".lock"

@@ -45,7 +45,8 @@ package struct CoordinatorLauncher: Sendable {
                 pause(milliseconds: Self.lockPause)
             }
         } catch { throw CommandFailure(.cannotCreate, "cannot lock \(path): \(error)") }
-        throw CommandFailure(.temporaryFailure, "another process has been starting a coordinator for a minute: \(path) is locked")
+        throw CommandFailure(
+            .temporaryFailure, "another process has been starting a coordinator for a minute: \(path) is locked")
     }
 
     private func start(_ onNote: (String) -> Void) throws(CommandFailure) {

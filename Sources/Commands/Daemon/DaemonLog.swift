@@ -20,7 +20,8 @@ package enum DaemonLog {
         let parts = mountPoint.split(separator: "/").map { part in
             part.utf8.reduce(into: "") { result, byte in
                 let scalar = Unicode.Scalar(byte)
-                let isPlain = byte < 0x80 && (scalar.properties.isAlphabetic || scalar.properties.numericType != nil)
+                let isPlain =
+                    byte < 0x80 && (scalar.properties.isAlphabetic || scalar.properties.numericType != nil)
                     || byte == UInt8(ascii: ".") || byte == UInt8(ascii: "_")
                 result += isPlain ? String(Character(scalar)) : "\\x" + String(byte, radix: 16)
             }

@@ -26,9 +26,11 @@ struct DoctorCommand: ParsableCommand {
             namespace = try MountInvocation(source: source, mountPoint: "/", options: store.list()).namespace()
         }
         let environment = ProcessEnvironment.current()
-        let cache = cacheDir.map { FilePaths.absolute($0) }
+        let cache =
+            cacheDir.map { FilePaths.absolute($0) }
             ?? AutomaticCoordinator.defaultDirectory(environment: environment, uid: geteuid())
-        let sockets = coordinator.map { [FilePaths.absolute($0)] }
+        let sockets =
+            coordinator.map { [FilePaths.absolute($0)] }
             ?? SocketLocation.candidates(environment: environment, uid: geteuid())
 
         var findings: [Finding] = []

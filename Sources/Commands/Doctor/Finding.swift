@@ -27,11 +27,12 @@ package struct Finding: Encodable, Hashable, Sendable {
 
     /// One line, and one for the remedy.
     package var text: String {
-        let word = switch verdict {
-        case .ok: "ok  "
-        case .warning: "warn"
-        case .failure: "FAIL"
-        }
+        let word =
+            switch verdict {
+            case .ok: "ok  "
+            case .warning: "warn"
+            case .failure: "FAIL"
+            }
         let first = "\(word)  \(name): \(PrintableName.of(detail))\n"
         return remedy.map { first + "      -> \($0)\n" } ?? first
     }

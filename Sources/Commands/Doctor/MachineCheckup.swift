@@ -13,8 +13,10 @@ package struct MachineCheckup {
     }
 
     package func run() -> [Finding] {
-        [kernel(Machine.kernelVersion()), device(), privilege(), allowOther(Machine.contents(of: "/etc/fuse.conf")),
-         openFiles(OpenFilesLimit.current())]
+        [
+            kernel(Machine.kernelVersion()), device(), privilege(), allowOther(Machine.contents(of: "/etc/fuse.conf")),
+            openFiles(OpenFilesLimit.current()),
+        ]
     }
 
     package func kernel(_ version: (major: Int, minor: Int)) -> Finding {
@@ -35,7 +37,8 @@ package struct MachineCheckup {
             _ = try Descriptor.open("/dev/fuse", O_RDWR)
             return .ok("/dev/fuse", "can be opened")
         } catch {
-            let remedy = error == .noSuchFileOrDirectory || error == .noSuchAddressOrDevice
+            let remedy =
+                error == .noSuchFileOrDirectory || error == .noSuchAddressOrDevice
                 ? "load the module (modprobe fuse); in a container, add the device (--device /dev/fuse)"
                 : "let this user open it (chmod 666 /dev/fuse is the usual mode)"
             return .failure("/dev/fuse", "cannot be opened: \(error)", remedy: remedy)
@@ -61,7 +64,9 @@ package struct MachineCheckup {
     /// - Parameter configuration: the text of /etc/fuse.conf.
     package func allowOther(_ configuration: String?) -> Finding {
         if uid == 0 { return .ok("--allow-other", "allowed for root") }
-        let isAllowed = (configuration ?? "").split(separator: "\n").contains { $0.trimmingSpaces() == "user_allow_other" }
+        let isAllowed = (configuration ?? "").split(separator: "\n").contains {
+            $0.trimmingSpaces() == "user_allow_other"
+        }
         return isAllowed
             ? .ok("--allow-other", "allowed by /etc/fuse.conf")
             : .warning(
@@ -125,7 +130,8 @@ package struct CacheCheckup {
     package func freeSpace(_ space: DiskSpace) -> Finding {
         let free = "\(ByteSize.format(space.availableBytes)) of \(ByteSize.format(space.totalBytes)) are free"
         if space.availableBytes < Self.little {
-            return .warning("cache space", free, remedy: "free some space, or choose another directory with --cache-dir")
+            return .warning(
+                "cache space", free, remedy: "free some space, or choose another directory with --cache-dir")
         }
         if space.totalFiles > 0, space.availableFiles < 10_000 {
             return .warning(

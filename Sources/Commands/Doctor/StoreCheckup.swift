@@ -40,7 +40,8 @@ package struct StoreCheckup {
                 origin = endpoint.origin
             }
             do throws(HTTPError) {
-                let transport = try CurlTransport(options: configuration.transportOptions, logger: Logger(label: "larder"))
+                let transport = try CurlTransport(
+                    options: configuration.transportOptions, logger: Logger(label: "larder"))
                 let response = try await transport.send(HTTPRequest(.get, origin + "/"), bodyLimit: 1 << 20)
                 return .success((origin, response))
             } catch { return .failure(error) }
@@ -53,15 +54,18 @@ package struct StoreCheckup {
     }
 
     package static func describe(_ error: HTTPError, endpoint: String) -> Finding {
-        let remedy = switch error.kind {
-        case .resolve: "check the spelling of the endpoint, and this machine's DNS (/etc/resolv.conf)"
-        case .connect: "check that the server runs, and that no firewall is between"
-        case .tls: "check scheme and host; a private certificate authority needs caFile in the namespace file"
-        case .proxy: "check the proxy, and http_proxy, https_proxy and no_proxy in the environment"
-        case .timeout: "check the network, the firewall and the server's load"
-        default: "check the endpoint"
-        }
-        return .failure("endpoint", error.message.contains(endpoint) ? error.message : "\(endpoint): \(error.message)", remedy: remedy)
+        let remedy =
+            switch error.kind {
+            case .resolve: "check the spelling of the endpoint, and this machine's DNS (/etc/resolv.conf)"
+            case .connect: "check that the server runs, and that no firewall is between"
+            case .tls: "check scheme and host; a private certificate authority needs caFile in the namespace file"
+            case .proxy: "check the proxy, and http_proxy, https_proxy and no_proxy in the environment"
+            case .timeout: "check the network, the firewall and the server's load"
+            default: "check the endpoint"
+            }
+        return .failure(
+            "endpoint", error.message.contains(endpoint) ? error.message : "\(endpoint): \(error.message)",
+            remedy: remedy)
     }
 
     /// - Parameter date: the Date header of an answer.
@@ -114,11 +118,12 @@ package struct StoreCheckup {
         case .success(nil): return .failure(source, "does not exist", remedy: "correct the source")
         case .success: return .failure(source, "is not a directory", remedy: "correct the source")
         case .failure(let error):
-            let remedy = switch error.kind {
-            case .accessDenied: "check the credentials, and that they allow s3:ListBucket and s3:GetObject"
-            case .notFound: "check the name of the bucket, the endpoint and the region"
-            default: "see the message"
-            }
+            let remedy =
+                switch error.kind {
+                case .accessDenied: "check the credentials, and that they allow s3:ListBucket and s3:GetObject"
+                case .notFound: "check the name of the bucket, the endpoint and the region"
+                default: "see the message"
+                }
             return .failure(source, error.message, remedy: remedy)
         }
     }

@@ -30,7 +30,9 @@ struct MountCommand: ParsableCommand {
             report.failed(error)
             throw error
         }
-        if invocation.foreground { try MountProcess(invocation, report: report).run() } else {
+        if invocation.foreground {
+            try MountProcess(invocation, report: report).run()
+        } else {
             try MountLauncher(invocation).run(Output.standard())
         }
     }
@@ -63,7 +65,9 @@ package struct MountLauncher {
             environment: ProcessEnvironment.current(), log: log)
         daemon.withLock { $0 = child.pid }
         do throws(CommandFailure) {
-            try StartReport.wait(child.reports, name: "mount process", log: log.path) { output.noteLine("larder: note: \($0)") }
+            try StartReport.wait(child.reports, name: "mount process", log: log.path) {
+                output.noteLine("larder: note: \($0)")
+            }
         } catch {
             guard isInterrupted.wait(timeout: .zero) == nil else {
                 throw CommandFailure(.interrupted, "mounting \(invocation.sourceText) was interrupted")

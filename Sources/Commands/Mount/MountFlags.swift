@@ -10,7 +10,8 @@ struct StoreFlags: ParsableArguments {
     var profile: String?
     @Flag(help: "Send requests without a signature.")
     var anonymous = false
-    @Option(help: ArgumentHelp("Put the bucket into the path instead of the host name: auto, on, off.", valueName: "mode"))
+    @Option(
+        help: ArgumentHelp("Put the bucket into the path instead of the host name: auto, on, off.", valueName: "mode"))
     var pathStyle: String?
     @Option(
         name: .customShort("o", allowingJoined: true),
@@ -48,7 +49,8 @@ struct MountFlags: ParsableArguments {
     var metadataTTL: String?
     @Option(
         name: .customLong("negative-ttl"),
-        help: ArgumentHelp("How long a name that is not there is believed to be absent; 5s by default.", valueName: "time"))
+        help: ArgumentHelp(
+            "How long a name that is not there is believed to be absent; 5s by default.", valueName: "time"))
     var negativeTTL: String?
     @Option(help: ArgumentHelp("How writes reach the store (this release only reads).", valueName: "type"))
     var writeType: String?

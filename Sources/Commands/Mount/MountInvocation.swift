@@ -136,7 +136,8 @@ package struct MountInvocation: Hashable, Sendable {
             let given = StoreSetting.allCases.first { settings[$0] != nil && $0 != .readOnly }
             if let given {
                 throw CommandFailure(
-                    .usage, "option \(given.optionName): belongs to one mount point: write \(given.rawValue) into \(path)")
+                    .usage,
+                    "option \(given.optionName): belongs to one mount point: write \(given.rawValue) into \(path)")
             }
         }
     }

@@ -149,7 +149,8 @@ private final class Connector: Sendable {
     }
 
     func connect(
-        _ onNotification: @escaping @Sendable (WireEnvelope.OneOf_Body) -> Void, _ onClose: @escaping @Sendable () -> Void
+        _ onNotification: @escaping @Sendable (WireEnvelope.OneOf_Body) -> Void,
+        _ onClose: @escaping @Sendable () -> Void
     ) throws(CoordinationError) -> CoordinatorClient {
         if let launcher {
             do throws(CommandFailure) {

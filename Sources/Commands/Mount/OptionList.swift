@@ -9,14 +9,20 @@ package enum OptionList {
             guard !current.isEmpty else { return }
             if let equals = current.firstIndex(of: "=") {
                 options.append((String(current[..<equals]), String(current[current.index(after: equals)...])))
-            } else { options.append((current, nil)) }
+            } else {
+                options.append((current, nil))
+            }
             current = ""
         }
         for character in text {
             if isEscaped {
                 current.append(character)
                 isEscaped = false
-            } else if character == "\\" { isEscaped = true } else if character == "," { finish() } else {
+            } else if character == "\\" {
+                isEscaped = true
+            } else if character == "," {
+                finish()
+            } else {
                 current.append(character)
             }
         }

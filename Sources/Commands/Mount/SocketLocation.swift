@@ -12,7 +12,8 @@ package enum SocketLocation {
     /// The socket of the user's own coordinator: `$XDG_RUNTIME_DIR/larder/coordinator.sock`, else /run/larder for root,
     /// else /tmp/larder-UID. The runtime directory counts only when it is the user's: `sudo` may have left another's.
     package static func preferred(
-        environment: [String: String], uid: UInt32, isOwned: (_ directory: String, _ uid: UInt32) -> Bool = { isOwned($0, by: $1) }
+        environment: [String: String], uid: UInt32,
+        isOwned: (_ directory: String, _ uid: UInt32) -> Bool = { isOwned($0, by: $1) }
     ) -> String {
         if let runtime = environment["XDG_RUNTIME_DIR"], runtime.hasPrefix("/"), isOwned(runtime, uid) {
             return FilePaths.absolute(runtime + "/larder/coordinator.sock", relativeTo: "/")

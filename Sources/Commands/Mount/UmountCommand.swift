@@ -67,7 +67,9 @@ package struct Unmounting {
     private func mountedPath() -> String? {
         let listed = Set(Platform.MountTable.entries().map(\.mountPoint))
         if listed.contains(mountPoint) { return mountPoint }
-        if let parent = FilePaths.resolved(FilePaths.parent(of: mountPoint)), let name = mountPoint.split(separator: "/").last {
+        if let parent = FilePaths.resolved(FilePaths.parent(of: mountPoint)),
+            let name = mountPoint.split(separator: "/").last
+        {
             let path = parent == "/" ? "/\(name)" : "\(parent)/\(name)"
             if listed.contains(path) { return path }
         }
@@ -93,7 +95,8 @@ struct MountOwner {
     /// By the coordinator's word, or by the command line of the processes there are; nil when it cannot be told.
     static func find(mountPoint: String) -> MountOwner? {
         if let socket = try? ExtendedAttribute.value("user.larder.coordinator", of: mountPoint).description,
-            let session = try? ControlSession(socket: socket) {
+            let session = try? ControlSession(socket: socket)
+        {
             defer { session.client.close() }
             let mounts = (try? StatusQuery.ask(session))?.mounts ?? []
             if let mount = mounts.last(where: { $0.mountpoint == mountPoint }) { return MountOwner(pid: mount.pid) }

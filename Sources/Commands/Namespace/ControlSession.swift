@@ -45,16 +45,17 @@ package struct ControlSession: Sendable {
 extension CommandFailure {
     /// What the coordinator said, with the exit code for its errno.
     package init(_ error: CoordinationError, while what: String? = nil) {
-        let status: ExitStatus = switch error.errno {
-        case .noSuchFileOrDirectory: .noInput
-        case .permissionDenied, .notPermitted: .noPermission
-        case .invalidArgument: .configuration
-        case .ioError: .inputOutput
-        case .protocolNotSupported, .protocolError: .protocolError
-        case .resourceBusy: .temporaryFailure
-        case .noSpace, .readOnlyFileSystem: .cannotCreate
-        default: .unavailable
-        }
+        let status: ExitStatus =
+            switch error.errno {
+            case .noSuchFileOrDirectory: .noInput
+            case .permissionDenied, .notPermitted: .noPermission
+            case .invalidArgument: .configuration
+            case .ioError: .inputOutput
+            case .protocolNotSupported, .protocolError: .protocolError
+            case .resourceBusy: .temporaryFailure
+            case .noSpace, .readOnlyFileSystem: .cannotCreate
+            default: .unavailable
+            }
         self.init(status, what.map { "cannot \($0): \(error.message)" } ?? error.message)
     }
 }

@@ -22,7 +22,9 @@ package struct DirectoryContents {
         defer { session.client.close() }
         var printer = EntryPrinter(json: json, path: target.path, output: output)
         printer.begin()
-        if let single = try describedFile(session) { printer.print([single]) } else {
+        if let single = try describedFile(session) {
+            printer.print([single])
+        } else {
             try printDirectory(session, &printer)
         }
         printer.end()
@@ -54,7 +56,9 @@ package struct DirectoryContents {
                 throw session.unexpectedAnswer(what)
             }
             let entries = try described(page.entries, session)
-            if isStreaming { printer.print(entries) } else {
+            if isStreaming {
+                printer.print(entries)
+            } else {
                 waiting += entries
                 isStreaming = waiting.count > Self.longestSorted
                 if isStreaming {
@@ -93,10 +97,13 @@ package struct DirectoryContents {
                 if count == files.count { isDone.set(nil) }
             }
         }
-        if !files.isEmpty, let error = isDone.wait() ?? nil { throw CommandFailure(error, while: "list \(target.path)") }
+        if !files.isEmpty, let error = isDone.wait() ?? nil {
+            throw CommandFailure(error, while: "list \(target.path)")
+        }
         let described = answers.withLock { $0 }
         return entries.enumerated().map { index, entry in
-            var report = described[index].flatMap { $0.hasAttributes ? NodeReport($0) : nil } ?? NodeReport(entry.attributes)
+            var report =
+                described[index].flatMap { $0.hasAttributes ? NodeReport($0) : nil } ?? NodeReport(entry.attributes)
             report.volumePath = nil
             report.setName(entry.name)
             return report

@@ -52,7 +52,8 @@ package struct Loading {
         if let failed = reports.first(where: { $0.failures > 0 }) {
             throw CommandFailure(
                 .inputOutput,
-                "\(failed.failures) files below \(failed.path) could not be loaded, the last one: \(failed.lastError ?? "?")")
+                "\(failed.failures) files below \(failed.path) could not be loaded, the last one: \(failed.lastError ?? "?")"
+            )
         }
     }
 
@@ -91,7 +92,9 @@ package struct Loading {
         switch result {
         case .failure(let error): throw CommandFailure(error, while: "load \(target.path)")
         case .success(let progress):
-            if !json { output.line(Self.summary(progress, of: target, seconds: Double(MonotonicClock.now() - begin) / 1e9)) }
+            if !json {
+                output.line(Self.summary(progress, of: target, seconds: Double(MonotonicClock.now() - begin) / 1e9))
+            }
             return LoadReport(
                 path: target.path, files: progress.filesDone, bytes: progress.bytesDone, failures: progress.failures,
                 lastError: progress.lastError.isEmpty ? nil : progress.lastError)

@@ -55,7 +55,9 @@ package struct LoadProgress {
     private func bar(_ progress: WireProgress, columns: Int) -> String {
         let text = facts(progress).joined(separator: ", ")
         let width = min(30, columns - text.count - 10)
-        guard progress.totalKnown, progress.bytesTotal > 0, width >= 5 else { return String(text.prefix(max(0, columns - 1))) }
+        guard progress.totalKnown, progress.bytesTotal > 0, width >= 5 else {
+            return String(text.prefix(max(0, columns - 1)))
+        }
         let share = min(1, Double(progress.bytesDone) / Double(progress.bytesTotal))
         let filled = Int(share * Double(width))
         let drawn = String(repeating: "=", count: filled) + (filled < width ? ">" : "")
@@ -66,7 +68,9 @@ package struct LoadProgress {
 
     private func facts(_ progress: WireProgress) -> [String] {
         let total = progress.totalKnown ? " of \(ByteSize.format(progress.bytesTotal))" : ""
-        let files = progress.totalKnown ? "\(progress.filesDone) of \(progress.filesTotal) files" : "\(progress.filesDone) files"
+        let files =
+            progress.totalKnown
+            ? "\(progress.filesDone) of \(progress.filesTotal) files" : "\(progress.filesDone) files"
         var facts = ["\(ByteSize.format(progress.bytesDone))\(total)", files]
         if let rate {
             facts.append("\(ByteSize.format(UInt64(rate)))/s")

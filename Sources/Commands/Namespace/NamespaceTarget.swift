@@ -24,9 +24,13 @@ package struct NamespaceTarget: Hashable, Sendable {
         do throws(Errno) {
             socket = try ExtendedAttribute.value("user.larder.coordinator", of: path)
             // The kernel shows every mount's root as inode 1.
-            if let text = try? ExtendedAttribute.value("user.larder.inode", of: path), let number = UInt64(text.description) {
+            if let text = try? ExtendedAttribute.value("user.larder.inode", of: path),
+                let number = UInt64(text.description)
+            {
                 inode = number
-            } else { inode = try FileStatus(of: path).inode }
+            } else {
+                inode = try FileStatus(of: path).inode
+            }
         } catch {
             switch error {
             case .noSuchFileOrDirectory, .notDirectory:

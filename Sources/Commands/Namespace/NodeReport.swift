@@ -37,12 +37,13 @@ package struct NodeReport: Encodable, Hashable, Sendable {
         size = attributes.size
         uid = attributes.uid
         gid = attributes.gid
-        kind = switch attributes.mode & S_IFMT {
-        case S_IFREG: "file"
-        case S_IFDIR: "directory"
-        case S_IFLNK: "symlink"
-        default: "special"
-        }
+        kind =
+            switch attributes.mode & S_IFMT {
+            case S_IFREG: "file"
+            case S_IFDIR: "directory"
+            case S_IFLNK: "symlink"
+            default: "special"
+            }
         let permissions = String(attributes.mode & 0o7777, radix: 8)
         mode = String(repeating: "0", count: 4 - permissions.count) + permissions
         modified = Timestamp.utc(FileTime(attributes))

@@ -60,7 +60,8 @@ package struct UsageSum {
         if json { return output.line(JSONText.of(reports)) }
         switch action {
         case .measure:
-            var table = TextTable([.right, .right, .right, .right, .left], header: ["SIZE", "CACHED", "FILES", "DIRS", "PATH"])
+            var table = TextTable(
+                [.right, .right, .right, .right, .left], header: ["SIZE", "CACHED", "FILES", "DIRS", "PATH"])
             for report in reports {
                 table.add([
                     ByteSize.format(report.bytes), ByteSize.format(report.cachedBytes), "\(report.files)",
@@ -70,7 +71,9 @@ package struct UsageSum {
             output.write(table.text())
         case .free:
             for report in reports {
-                output.line("\(PrintableName.of(report.path)): freed \(ByteSize.format(report.cachedBytes)) of \(report.files) files")
+                output.line(
+                    "\(PrintableName.of(report.path)): freed \(ByteSize.format(report.cachedBytes)) of \(report.files) files"
+                )
             }
         }
     }

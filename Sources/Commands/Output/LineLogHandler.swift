@@ -27,7 +27,8 @@ package struct LineLogHandler: LogHandler {
     }
 
     package func log(event: LogEvent) {
-        var line = "\(Timestamp.utc(now(), fraction: true)) \(event.level.rawValue) \(Self.oneLine(event.message.description))"
+        var line =
+            "\(Timestamp.utc(now(), fraction: true)) \(event.level.rawValue) \(Self.oneLine(event.message.description))"
         let all = event.metadata.map { metadata.merging($0) { $1 } } ?? metadata
         for (key, value) in all.sorted(by: { $0.key < $1.key }) { line += " \(key)=\(Self.quoted(value.description))" }
         write(line + "\n")

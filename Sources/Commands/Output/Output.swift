@@ -33,7 +33,9 @@ package struct Output: Sendable {
             var rest = UnsafeRawBufferPointer(buffer)
             while !rest.isEmpty {
                 let count = Glibc.write(descriptor, rest.baseAddress, rest.count)
-                if count >= 0 { rest = UnsafeRawBufferPointer(rebasing: rest.dropFirst(count)) } else if errno != EINTR {
+                if count >= 0 {
+                    rest = UnsafeRawBufferPointer(rebasing: rest.dropFirst(count))
+                } else if errno != EINTR {
                     return  // nobody reads any more; SIGPIPE ends a pipeline before this
                 }
             }

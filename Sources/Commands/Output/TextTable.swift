@@ -38,7 +38,9 @@ enum PrintableName {
             if isControl(scalar) {
                 let hex = String(scalar.value, radix: 16)
                 result += "\\x" + (hex.count < 2 ? "0" + hex : hex)
-            } else { result.unicodeScalars.append(scalar) }
+            } else {
+                result.unicodeScalars.append(scalar)
+            }
         }
     }
 

@@ -17,7 +17,9 @@ struct StatusCommand: ParsableCommand {
 
     func run() throws {
         let session: ControlSession
-        if let coordinator { session = try ControlSession(socket: FilePaths.absolute(coordinator)) } else if let path {
+        if let coordinator {
+            session = try ControlSession(socket: FilePaths.absolute(coordinator))
+        } else if let path {
             session = try ControlSession(socket: NamespaceTarget(path: path).socket)
         } else {
             let candidates = SocketLocation.candidates(environment: ProcessEnvironment.current(), uid: geteuid())

@@ -76,13 +76,16 @@ package struct StatusReport: Encodable, Hashable, Sendable {
 
     /// For a terminal.
     package func text() -> String {
-        var result = "\(coordinator.version), pid \(coordinator.pid), at \(coordinator.socket), up "
+        var result =
+            "\(coordinator.version), pid \(coordinator.pid), at \(coordinator.socket), up "
             + TimeSpan.format(seconds: Double(coordinator.uptimeSeconds)) + "\n"
 
-        var tiers = TextTable([.left, .left, .right, .right, .right, .left], header: ["CACHE", "PATH", "USED", "OF", "FILES", "STATE"])
+        var tiers = TextTable(
+            [.left, .left, .right, .right, .right, .left], header: ["CACHE", "PATH", "USED", "OF", "FILES", "STATE"])
         for tier in cache.tiers {
             tiers.add([
-                tier.kind, tier.path, ByteSize.format(tier.usedBytes), ByteSize.format(tier.quotaBytes), "\(tier.files)",
+                tier.kind, tier.path, ByteSize.format(tier.usedBytes), ByteSize.format(tier.quotaBytes),
+                "\(tier.files)",
                 tier.state,
             ])
         }
@@ -103,8 +106,12 @@ package struct StatusReport: Encodable, Hashable, Sendable {
             if let error = store.lastError {
                 result += "  last error of \(PrintableName.of(store.identity)): \(PrintableName.of(error))\n"
             }
-            if store.unnameableKeys > 0 { result += "  \(store.unnameableKeys) keys that POSIX cannot name are not shown\n" }
-            if store.shadowedObjects > 0 { result += "  \(store.shadowedObjects) objects are hidden by a directory of the same name\n" }
+            if store.unnameableKeys > 0 {
+                result += "  \(store.unnameableKeys) keys that POSIX cannot name are not shown\n"
+            }
+            if store.shadowedObjects > 0 {
+                result += "  \(store.shadowedObjects) objects are hidden by a directory of the same name\n"
+            }
         }
         result += mountsText()
         for note in notes { result += (note == notes.first ? "\n" : "") + "note: \(PrintableName.of(note))\n" }
@@ -114,7 +121,8 @@ package struct StatusReport: Encodable, Hashable, Sendable {
     private func mountsText() -> String {
         guard !mounts.isEmpty else { return "\nno mounts\n" }
         var table = TextTable(
-            [.left, .left, .right, .right, .left, .right], header: ["MOUNT", "SOURCE", "PID", "UID", "PASSTHROUGH", "OPEN"])
+            [.left, .left, .right, .right, .left, .right],
+            header: ["MOUNT", "SOURCE", "PID", "UID", "PASSTHROUGH", "OPEN"])
         for mount in mounts {
             table.add([
                 PrintableName.of(mount.mountpoint), PrintableName.of(mount.source), "\(mount.pid)", "\(mount.uid)",

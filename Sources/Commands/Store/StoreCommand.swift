@@ -8,7 +8,8 @@ import UnderStores
 /// `larder store …`.
 struct StoreCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "store", abstract: "Work on a store itself, without a mount.", subcommands: [StoreTestCommand.self])
+        commandName: "store", abstract: "Work on a store itself, without a mount.", subcommands: [StoreTestCommand.self]
+    )
 }
 
 /// `larder store test URL`: does a store do what Larder relies on?
@@ -72,7 +73,8 @@ package struct StoreTest {
         }
         if let report = reports.first(where: { $0.failed > 0 }) {
             throw CommandFailure(
-                .dataError, "\(report.source) breaks the contract in \(report.failed) checks: data read from it may be wrong")
+                .dataError,
+                "\(report.source) breaks the contract in \(report.failed) checks: data read from it may be wrong")
         }
     }
 
@@ -81,7 +83,9 @@ package struct StoreTest {
     static func open(_ specification: WireMountSpecification) throws(CommandFailure) -> any UnderStore {
         let registry = StoreRegistry(logger: Logger(label: "larder"))
         let result = BlockingTask.run { () async -> Result<any UnderStore, StoreError> in
-            do throws(StoreError) { return .success(try await registry.make(specification)) } catch { return .failure(error) }
+            do throws(StoreError) { return .success(try await registry.make(specification)) } catch {
+                return .failure(error)
+            }
         }
         do throws(StoreError) { return try result.get() } catch {
             throw CommandFailure(Self.status(of: error), "cannot open \(specification.source): \(error)")
@@ -124,13 +128,15 @@ package struct StoreTest {
     }
 
     private static func line(for result: ContractResult) -> String {
-        let (word, detail) = switch result.outcome {
-        case .passed: ("pass", result.note)
-        case .failed(let reason): ("FAIL", reason)
-        case .notApplicable(let reason): ("  - ", reason)
-        }
+        let (word, detail) =
+            switch result.outcome {
+            case .passed: ("pass", result.note)
+            case .failed(let reason): ("FAIL", reason)
+            case .notApplicable(let reason): ("  - ", reason)
+            }
         let text = detail.split(whereSeparator: \.isNewline).joined(separator: " ")
-        return "\(word)  \(result.name)\(text.isEmpty ? "" : ": \(PrintableName.of(text))") (\(milliseconds(result.duration)) ms)\n"
+        return
+            "\(word)  \(result.name)\(text.isEmpty ? "" : ": \(PrintableName.of(text))") (\(milliseconds(result.duration)) ms)\n"
     }
 
     private static func milliseconds(_ duration: Duration) -> Int64 {
