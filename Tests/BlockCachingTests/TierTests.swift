@@ -46,7 +46,7 @@ import Testing
     }
 
     @Test func repeatedUsePromotesToTheFastTier() async throws {
-        let bench = try twoTiers(ram: 8 << 20)
+        let bench = try twoTiers(ram: 32 << 20)
         let source = CountingSource(seed: 3)
         let id = objectID("hot", size: 2 << 20)
         let keep = bench.cache.object(objectID("kept", size: 2 << 20), source: CountingSource())

@@ -55,17 +55,21 @@ extension Engine {
     /// Moves an object that is read again and again to the tier above, when that can make room for it.
     func promote(_ entry: CacheEntry, from tier: Tier) {
         let target = tiers[tier.number - 1]
-        let weight = entry.state.withLock { state in
+        guard !isClosed, target.isWritable else { return }
+        let weight = entry.state.withLock { state -> UInt64? in
             state.hits = 0  // a promotion that fails is tried again after as many hits
+            guard !state.isPromoting, state.occupied <= target.configuration.quota / 4 else { return nil }
+            state.isPromoting = true
             return state.occupied
         }
-        guard !isClosed, target.isWritable, weight <= target.configuration.quota / 4 else { return }
+        guard let weight else { return }
         retain(entry)
         Task(executorPreference: pool) { [self] in
             if await target.reserve(weight, evict: eviction(of: target)) {
                 let moved = await pool.run { entry.move(to: target, reserved: weight, unless: { self.isClosed }) }
                 if moved { target.noteMove(isPromotion: true) }
             }
+            entry.state.withLock { $0.isPromoting = false }
             release(entry)
         }
     }

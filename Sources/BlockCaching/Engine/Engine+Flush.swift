@@ -103,7 +103,7 @@ extension CacheEntry {
             // Suspects keep the whole file suspect over the next stop.
             trust: state.suspectCount > 0 ? 0 : engine.trust, frequency: state.frequency, isComplete: isComplete,
             checksums: isSmall ? (0..<file.geometry.blockCount).map { file.map.checksum(of: $0) } : [],
-            lastUse: UInt64(max(0, FileTime.now().seconds)))
+            lastUse: UInt64(max(0, FileTime.now().seconds)), run: file.run)
     }
 
     func noteCommitted(_ save: Save) {

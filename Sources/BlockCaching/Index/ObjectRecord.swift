@@ -21,6 +21,8 @@ struct ObjectRecord: Hashable, Sendable {
     var checksums: [UInt32]
     /// Seconds since 1970, of the last flush after a use.
     var lastUse: UInt64
+    /// Which run of the coordinator made the file; see `Tier.run`.
+    var run: UInt64
 
     func encoded() -> [UInt8] {
         var writer = RecordWriter()
@@ -32,6 +34,7 @@ struct ObjectRecord: Hashable, Sendable {
         writer.append(tier)
         writer.append(occupiedBytes)
         writer.append(lastUse)
+        writer.append(run)
         writer.append(id.size)
         writer.append(counted: Array(id.store.utf8))
         writer.append(counted: id.key.bytes)
@@ -43,7 +46,7 @@ struct ObjectRecord: Hashable, Sendable {
 
     init(
         id: CachedObjectID, tier: UInt64, blockSize: Int, occupiedBytes: UInt64, trust: UInt32, frequency: UInt8,
-        isComplete: Bool, checksums: [UInt32], lastUse: UInt64
+        isComplete: Bool, checksums: [UInt32], lastUse: UInt64, run: UInt64 = 0
     ) {
         self.id = id
         self.tier = tier
@@ -54,6 +57,7 @@ struct ObjectRecord: Hashable, Sendable {
         self.isComplete = isComplete
         self.checksums = checksums
         self.lastUse = lastUse
+        self.run = run
     }
 
     /// Strict: unknown versions, flags, counts that do not fit and trailing bytes are refused.
@@ -75,6 +79,7 @@ struct ObjectRecord: Hashable, Sendable {
         tier = try reader.take("tier", as: UInt64.self)
         occupiedBytes = try reader.take("occupied", as: UInt64.self)
         lastUse = try reader.take("last use", as: UInt64.self)
+        run = try reader.take("run", as: UInt64.self)
         let size = try reader.take("size", as: UInt64.self)
         guard let geometry = BlockGeometry(objectSize: size, blockSize: blockSize) else {
             throw RecordError(field: "size")

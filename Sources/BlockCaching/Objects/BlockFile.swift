@@ -15,13 +15,16 @@ final class BlockFile: Sendable {
     let tier: Tier
     let data: Descriptor
     let map: BlockMap
+    /// Which run of the coordinator made it; see `Tier.run`.
+    let run: UInt64
     private let mapFile: Lock<Descriptor?>
     private let reader = Lock<Descriptor?>(nil)
 
-    private init(tier: Tier, data: Descriptor, map: BlockMap, mapFile: Descriptor?) {
+    private init(tier: Tier, data: Descriptor, map: BlockMap, run: UInt64, mapFile: Descriptor?) {
         self.tier = tier
         self.data = data
         self.map = map
+        self.run = run
         self.mapFile = Lock(mapFile)
     }
 
@@ -40,7 +43,7 @@ final class BlockFile: Sendable {
             try map.save(to: mapFile)
             let data = try createFile(tier.directory.dataPath(digest), in: tier.directory.directory(of: digest))
             try data.resize(to: geometry.objectSize)
-            return BlockFile(tier: tier, data: data, map: map, mapFile: mapFile)
+            return BlockFile(tier: tier, data: data, map: map, run: tier.run, mapFile: mapFile)
         } catch {
             unlink(tier.directory.mapPath(digest))
             unlink(tier.directory.dataPath(digest))
@@ -79,14 +82,14 @@ final class BlockFile: Sendable {
             do {
                 let mapFile = try Descriptor.open(tier.directory.mapPath(digest), O_RDWR)
                 let map = try BlockMap(loading: mapFile, geometry: geometry, digest: digest)
-                return BlockFile(tier: tier, data: data, map: map, mapFile: mapFile)
+                return BlockFile(tier: tier, data: data, map: map, run: record.run, mapFile: mapFile)
             } catch Errno.noSuchFileOrDirectory {
                 guard record.isComplete, record.checksums.count == geometry.blockCount else {
                     throw LoadError.unusable("its block map is missing")
                 }
                 let map = try BlockMap(geometry, digest: digest)
                 for (block, checksum) in record.checksums.enumerated() { map.markPresent(block, checksum: checksum) }
-                return BlockFile(tier: tier, data: data, map: map, mapFile: nil)
+                return BlockFile(tier: tier, data: data, map: map, run: record.run, mapFile: nil)
             }
         } catch let error as LoadError {
             throw error

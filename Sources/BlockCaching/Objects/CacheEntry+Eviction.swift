@@ -60,7 +60,7 @@ extension CacheEntry {
     private func withdraw(_ index: UInt32, from tier: Tier) -> (Withdrawal?, EvictionOutcome) {
         state.withLock { state in
             guard let file = state.file, file.tier === tier else { return (nil, .gone) }
-            if state.mayBeLentWhole { return withdrawWhole(file, index, &state) }
+            if state.mayBeLentWhole || file.run != tier.run { return withdrawWhole(file, index, &state) }
             let blocks = file.geometry.blocks(ofExtent: index)
             let weight = Self.occupied(blocks, file, state.suspects)
             // The checksums of a small complete object are in its record, so it goes whole or not at all.
@@ -92,7 +92,7 @@ extension CacheEntry {
         }
     }
 
-    /// Withdraws a file that readers may have without a block map. Nobody can tell whether they still do: the kernel
+    /// Withdraws a file that readers may have without a block map, or with a map that a former coordinator wrote. Nobody can tell whether they still do: the kernel
     /// goes on reading a passthrough file when the mount process that was lent it, or this coordinator's predecessor,
     /// has died. A hole would be zeros to them, so the file is only ever unlinked: who has it open keeps its bytes.
     private func withdrawWhole(

@@ -39,6 +39,8 @@ final class CacheEntry: Sendable {
         var hits = 0
         var frequency: UInt8 = 0
         var isVerifying = false
+        /// Room for it in a faster tier is being made.
+        var isPromoting = false
         /// A copy to another tier is being made, under `io` and perhaps for long.
         var isMoving = false
 

@@ -30,6 +30,9 @@ final class Tier: Sendable {
 
     /// Its place in the order of tiers.
     let number: Int
+    /// Tells the files of this run of the coordinator from those that were there before, whose readers it does not know: a
+    /// mount may read them by a block map that nobody writes any more.
+    let run = UInt64.random(in: 1...UInt64.max)
     let configuration: TierConfiguration
     let directory: TierDirectory
     let highMark, lowMark, pinLimit: UInt64
