@@ -9,7 +9,7 @@ import Platform
 /// expiries are in CLOCK_MONOTONIC. A file that is damaged, of another format or of another boot is begun anew.
 package final class MetadataIndex: Sendable {
     /// What a directory entry says.
-    package enum Child: Sendable {
+    package enum Child: Hashable, Sendable {
         case inode(UInt64, InodeRecord)
         case absent(until: UInt64)
     }
