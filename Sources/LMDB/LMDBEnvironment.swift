@@ -42,18 +42,14 @@ package final class LMDBEnvironment: @unchecked Sendable {
         try LMDBError.check(mdb_env_create(&raw))
         guard let raw else { throw LMDBError(CInt(MDB_PANIC)) }
         self.raw = raw
-        do throws(LMDBError) {
-            try LMDBError.check(mdb_env_set_mapsize(raw, Int(capacity)))
-            try LMDBError.check(mdb_env_set_maxdbs(raw, tables))
-            try LMDBError.check(mdb_env_set_maxreaders(raw, 510))
-            // NOTLS: a read transaction belongs to its object and not to its thread. NORDAHEAD: lookups are random.
-            var flags = UInt32(MDB_NOSUBDIR | MDB_NOTLS | MDB_NORDAHEAD)
-            if durability == .processOnly { flags |= UInt32(MDB_NOSYNC) }
-            try LMDBError.check(mdb_env_open(raw, path, flags, 0o600))
-        } catch {
-            mdb_env_close(raw)
-            throw error
-        }
+        // From here on a failure runs `deinit`, which closes the environment.
+        try LMDBError.check(mdb_env_set_mapsize(raw, Int(capacity)))
+        try LMDBError.check(mdb_env_set_maxdbs(raw, tables))
+        try LMDBError.check(mdb_env_set_maxreaders(raw, 510))
+        // NOTLS: a read transaction belongs to its object and not to its thread. NORDAHEAD: lookups are random.
+        var flags = UInt32(MDB_NOSUBDIR | MDB_NOTLS | MDB_NORDAHEAD)
+        if durability == .processOnly { flags |= UInt32(MDB_NOSYNC) }
+        try LMDBError.check(mdb_env_open(raw, path, flags, 0o600))
     }
 
     deinit { mdb_env_close(raw) }

@@ -9,8 +9,7 @@ import Testing
     private func report(
         _ body: @escaping @Sendable (StartReporter) -> Void
     ) async throws -> (failure: CommandFailure?, notes: [String]) {
-        let (reading, writing) = try Descriptor.pipe()
-        startThread(named: "test-daemon") { body(StartReporter(writing)) }
+        let reading = try start(body)
         return try await onThread {
             var notes: [String] = []
             do throws(CommandFailure) {
@@ -18,6 +17,13 @@ import Testing
                 return (nil, notes)
             } catch { return (error, notes) }
         }
+    }
+
+    /// Only the thread keeps the writing end, as only the daemon does.
+    private func start(_ body: @escaping @Sendable (StartReporter) -> Void) throws -> Descriptor {
+        let (reading, writing) = try Descriptor.pipe()
+        startThread(named: "test-daemon") { body(StartReporter(writing)) }
+        return reading
     }
 
     @Test func readyEndsTheWait() async throws {

@@ -70,7 +70,7 @@ extension InodeRecord {
             let expiry = reader.integer(UInt64.self), let listedUntil = reader.integer(UInt64.self),
             let listing = reader.integer(UInt32.self), let changedAt = reader.integer(UInt64.self),
             let name = reader.bytes(), let kind = reader.integer(UInt8.self).flatMap(ObjectKind.init(rawValue:)),
-            let partial = reader.integer(UInt8.self), let size = reader.integer(UInt64.self),
+            let partial = reader.integer(UInt8.self), partial <= 1, let size = reader.integer(UInt64.self),
             let links = reader.integer(UInt32.self), let modified = reader.time(),
             let version = reader.optional({ $0.bytes() }), let accessed = reader.optional({ $0.time() }),
             let changed = reader.optional({ $0.time() }),
