@@ -31,7 +31,7 @@ package final class CoordinatorDaemon: Sendable {
         lockFile = try Self.lock(configuration.stateDirectory)
         let cache: BlockCache
         do { cache = try BlockCache(configuration: configuration.cache, logger: logger) } catch {
-            throw CoordinatorError("\(error)", exitCode: EX_CANTCREAT_)
+            throw CoordinatorError("\(error)", exitCode: ExitCode.cannotCreate)
         }
         let index: MetadataIndex
         do {
@@ -41,7 +41,7 @@ package final class CoordinatorDaemon: Sendable {
         } catch {
             throw CoordinatorError(
                 "the metadata index in \(configuration.stateDirectory) cannot be opened: \(error)",
-                exitCode: EX_CANTCREAT_)
+                exitCode: ExitCode.cannotCreate)
         }
         let departure = Departure()
         self.departure = departure
@@ -67,7 +67,7 @@ package final class CoordinatorDaemon: Sendable {
         } catch {
             throw CoordinatorError(
                 "cannot listen at \(configuration.socketPath): \(error); is its directory there and writable?",
-                exitCode: EX_UNAVAILABLE_)
+                exitCode: ExitCode.unavailable)
         }
         // Whoever may connect is decided by SO_PEERCRED; the mode keeps others from trying.
         chmod(configuration.socketPath, 0o600)
@@ -123,7 +123,7 @@ package final class CoordinatorDaemon: Sendable {
             let errno = error as? Errno ?? .ioError
             let reason = errno == .wouldBlock ? "another coordinator uses it" : "\(errno)"
             throw CoordinatorError(
-                "the state directory \(directory) cannot be used: \(reason)", exitCode: EX_CANTCREAT_)
+                "the state directory \(directory) cannot be used: \(reason)", exitCode: ExitCode.cannotCreate)
         }
     }
 
@@ -134,6 +134,8 @@ package final class CoordinatorDaemon: Sendable {
     }
 }
 
-// sysexits.h defines these as macros that Swift sees under their own names only in C.
-private let EX_UNAVAILABLE_: Int32 = 69
-private let EX_CANTCREAT_: Int32 = 73
+/// Of sysexits.h, whose macros Swift does not see.
+private enum ExitCode {
+    static let unavailable: Int32 = 69
+    static let cannotCreate: Int32 = 73
+}
