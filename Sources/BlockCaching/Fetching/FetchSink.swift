@@ -3,6 +3,9 @@ import Platform
 import SystemPackage
 
 /// Writes the bytes of one fetch where they belong, checksums them as they arrive, and announces each whole block.
+///
+/// A block is written whole: libcurl hands over 16 KiB at a time, and so many small writes cost the kernel time for each
+/// and leave the page cache in small pieces, which every later read of the file pays for (docs/performance.md).
 final class FetchSink: BlockSink, @unchecked Sendable {
     private let entry: CacheEntry
     private let fetch: Fetch
@@ -13,6 +16,9 @@ final class FetchSink: BlockSink, @unchecked Sendable {
     private let range: Range<UInt64>
     private var position: UInt64
     private var checksum = CRC32C()
+    /// The start of a block whose end has not come yet: the `gathered` bytes before `position`.
+    private let block: UnsafeMutableRawBufferPointer
+    private var gathered = 0
     private var arrived: [UInt32] = []
     /// The target refused a write; the source is not to blame.
     private(set) var failure: Errno?
@@ -27,7 +33,10 @@ final class FetchSink: BlockSink, @unchecked Sendable {
         self.base = base
         range = geometry.bytes(of: blocks)
         position = range.lowerBound
+        block = .allocate(byteCount: geometry.blockSize, alignment: 4096)
     }
+
+    deinit { block.deallocate() }
 
     var isFull: Bool { position == range.upperBound }
 
@@ -41,28 +50,40 @@ final class FetchSink: BlockSink, @unchecked Sendable {
         }
         if let failure { throw failure }
         if entry.engine.isClosed { throw CacheError.closed }
-        do throws(Errno) { try target.write(bytes, at: offset - base) } catch {
-            failure = error
-            throw error
-        }
         entry.engine.counters.bytesFetched.add(UInt64(bytes.count), ordering: .relaxed)
         let first = geometry.block(at: position)
-        var rest = bytes
-        while !rest.isEmpty {
-            let blockEnd = geometry.bytes(of: geometry.block(at: position)..<geometry.block(at: position) + 1)
-                .upperBound
-            let part = UnsafeRawBufferPointer(rebasing: rest.prefix(Int(min(UInt64(rest.count), blockEnd - position))))
-            checksum.update(part)
-            position += UInt64(part.count)
-            rest = UnsafeRawBufferPointer(rebasing: rest.dropFirst(part.count))
-            if position == blockEnd {
-                arrived.append(checksum.value)
-                checksum = CRC32C()
-            }
+        do throws(Errno) { try take(bytes) } catch {
+            failure = error
+            throw error
         }
         guard !arrived.isEmpty else { return }
         entry.arrived(fetch, first: first, checksums: arrived)
         arrived.removeAll(keepingCapacity: true)
+    }
+
+    private func take(_ bytes: UnsafeRawBufferPointer) throws(Errno) {
+        var rest = bytes
+        while !rest.isEmpty {
+            let index = geometry.block(at: position)
+            let end = geometry.bytes(of: index..<index + 1).upperBound
+            let part = UnsafeRawBufferPointer(rebasing: rest.prefix(Int(min(UInt64(rest.count), end - position))))
+            rest = UnsafeRawBufferPointer(rebasing: rest.dropFirst(part.count))
+            checksum.update(part)
+            position += UInt64(part.count)
+            let isWhole = position == end
+            if isWhole, gathered == 0 {
+                try target.write(part, at: position - UInt64(part.count) - base)
+            } else {
+                UnsafeMutableRawBufferPointer(rebasing: block[gathered...]).copyMemory(from: part)
+                gathered += part.count
+                guard isWhole else { continue }
+                let whole = UnsafeRawBufferPointer(rebasing: block[..<gathered])
+                try target.write(whole, at: position - UInt64(gathered) - base)
+                gathered = 0
+            }
+            arrived.append(checksum.value)
+            checksum = CRC32C()
+        }
     }
 }
 

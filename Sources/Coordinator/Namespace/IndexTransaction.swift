@@ -100,9 +100,9 @@ package final class IndexTransaction {
         var removed: [ByteString] = []
         for entry in entries where entry.listing != listing {
             remove(index.names, Self.key(parent, entry.name))
-            guard let inode = entry.inode else { continue }
-            removeRecord(inode)
+            // Absent names too: a kernel may hold that answer, and later only what the index has can be taken back.
             removed.append(entry.name)
+            if let inode = entry.inode { removeRecord(inode) }
         }
         return (entries.count < limit ? nil : entries.last?.name, removed)
     }

@@ -81,7 +81,11 @@ package final class Namespace: Sendable {
         switch index.child(of: parent, named: name) {
         case .inode(let inode, let record) where record.expiry > now: return .inode(inode, record)
         case .absent(let until) where until > now: return .absent(until: until)
-        case nil where directory.listedUntil > now: return .absent(until: directory.listedUntil)
+        case nil where directory.listedUntil > now:
+            // Kernels keep this answer too: only a name that the index has can be taken back by `synchronize`.
+            let until = min(directory.listedUntil, now &+ mount.negativeTTL)
+            index.update { $0.setAbsent(parent, name, until: until) }
+            return .absent(until: until)
         default: break
         }
         return try await flights.run(NameKey(parent: parent, name: name)) { [self] () async throws(CoordinationError) in
