@@ -120,6 +120,11 @@ import UnderStores
         await expectFailure(.permissionDenied) { _ = try await client.send(.fetch(fetch)) }
         store.heal()
         #expect(try await client.contents(file.inode).count == 100_000)
+        let control = try fixture.client(.control)
+        guard case .status(let status) = try await control.send(.getStatus(.init())).body else {
+            throw Errno.protocolError
+        }
+        #expect(status.stores.map(\.lastError) == ["no"], "status tells the last failure of each store")
         await fixture.finish()
     }
 

@@ -109,6 +109,7 @@ final class LeaseService: Sendable {
             if let error = error as? StoreError, error.kind == .versionChanged || error.kind == .notFound {
                 namespace.expire(lease.inode)
             }
+            namespace.tallies.note(error, of: lease.mount.store.identity)
             throw CoordinationError(reading: error)
         }
     }

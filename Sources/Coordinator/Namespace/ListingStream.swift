@@ -109,7 +109,10 @@ package final class ListingStream: Sendable {
         let page: ListingPage?
         do { page = try await listing.nextPage() } catch {
             // A directory that only leads to a nested mount point need not exist in the store.
-            guard error.kind == .notFound, !hidden.isEmpty else { throw CoordinationError(error) }
+            guard error.kind == .notFound, !hidden.isEmpty else {
+                namespace.tallies.note(error, of: mount.store.identity)
+                throw CoordinationError(error)
+            }
             page = nil
         }
         guard let page else {

@@ -137,7 +137,10 @@ package final class Namespace: Sendable {
     ) async throws(CoordinationError) -> Found {
         let path = try storePath(of: directory).appending(component: name)
         let attributes: ObjectAttributes?
-        do { attributes = try await mount.store.lookup(path) } catch { throw CoordinationError(error) }
+        do { attributes = try await mount.store.lookup(path) } catch {
+            tallies.note(error, of: mount.store.identity)
+            throw CoordinationError(error)
+        }
         let placed = index.update { transaction in
             place(parent: parent, name: name, attributes: attributes, mount: mount, transaction: transaction)
         }

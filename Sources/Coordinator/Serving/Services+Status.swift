@@ -32,6 +32,7 @@ extension Services {
             let tally = namespace.tallies.tally(of: store.identity)
             wire.unnameableKeys = tally.unnameable
             wire.shadowedObjects = tally.shadowed
+            wire.lastError = tally.lastError
             let counters = store.counters
             wire.requests = [
                 "HEAD": counters.headRequests, "GET": counters.getRequests, "LIST": counters.listRequests,
