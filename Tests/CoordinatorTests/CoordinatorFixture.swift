@@ -101,17 +101,16 @@ final class TestClient: Sendable {
         }
     }
 
-    func attach(_ mounts: [(path: String, source: String)], ttl: UInt32? = nil) async throws -> WireAttached {
+    /// - Parameter ttl: milliseconds. An hour, so that no test depends on how long it takes.
+    func attach(_ mounts: [(path: String, source: String)], ttl: UInt32 = 3_600_000) async throws -> WireAttached {
         var attach = WireAttach()
         attach.mountPath = "/test"
         attach.volume.mounts = mounts.map { mount in
             var specification = WireMountSpecification()
             specification.path = mount.path
             specification.source = mount.source
-            if let ttl {
-                specification.metadataTtlMilliseconds = ttl
-                specification.negativeTtlMilliseconds = ttl
-            }
+            specification.metadataTtlMilliseconds = ttl
+            specification.negativeTtlMilliseconds = ttl
             return specification
         }
         guard case .attached(let attached) = try await send(.attach(attach)).body else { throw Errno.protocolError }

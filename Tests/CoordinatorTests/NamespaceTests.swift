@@ -6,7 +6,7 @@ import UnderStores
 
 @Suite struct NamespaceTests {
     private func withMemory(
-        _ objects: [ByteString: String], ttl: UInt32? = nil,
+        _ objects: [ByteString: String], ttl: UInt32 = 3_600_000,
         _ body: (MemoryStore, CoordinatorFixture, TestClient, UInt64) async throws -> Void
     ) async throws {
         let store = MemoryStore()
