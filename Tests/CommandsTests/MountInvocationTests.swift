@@ -22,7 +22,7 @@ import Testing
     private func invocation(
         _ options: String, source: String = "s3://b"
     ) throws -> MountInvocation {
-        try MountInvocation(source: source, mountPoint: "/mnt", options: OptionList.parse(options), directory: "/work")
+        try MountInvocation(source: source, mountPoint: "/mnt", options: OptionList.parse(options), directory: "/home")
     }
 
     @Test func everyFlagIsAlsoAnOption() throws {
@@ -31,14 +31,14 @@ import Testing
                 + "ram-size=0,metadata-ttl=1m,negative-ttl=0,write-type=cacheThrough,coordinator=s.sock,foreground,"
                 + "log-level=debug,uid=5,credentials-file=k,nonempty")
         #expect(invocation.settings[.endpoint] == "http://h:1")
-        #expect(invocation.settings[.credentialsFile] == "/work/k")
+        #expect(invocation.settings[.credentialsFile] == "/home/k")
         #expect(invocation.settings[.metadataTTL] == "60s")
         #expect(invocation.settings[.uid] == "5")
         #expect(invocation.allowOther && invocation.foreground && invocation.nonEmpty)
-        #expect(invocation.cacheDirectory == "/work/c")
+        #expect(invocation.cacheDirectory == "/home/c")
         #expect(invocation.cacheSize == 1 << 30)
         #expect(invocation.ramSize == 0)
-        #expect(invocation.coordinator == "/work/s.sock")
+        #expect(invocation.coordinator == "/home/s.sock")
         #expect(invocation.logLevel.description == "debug")
     }
 
@@ -83,7 +83,7 @@ import Testing
     @Test func aSourceThatIsNothingIsExplained() {
         let failure = failure { _ = try invocation("", source: "nowhere") }
         #expect(failure.code == 66)
-        #expect(failure.message.contains("/work/nowhere") && failure.message.contains("s3://bucket/prefix"))
+        #expect(failure.message.contains("/home/nowhere") && failure.message.contains("s3://bucket/prefix"))
     }
 
     @Test func anOptionOfOneMountPointHasNoPlaceBesideANamespaceFile() throws {

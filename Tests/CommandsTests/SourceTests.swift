@@ -6,11 +6,11 @@ import Testing
     @Test(arguments: [
         ("s3://bucket", "s3://bucket"), ("s3://bucket/", "s3://bucket"), ("S3://bucket/a/b/", "s3://bucket/a/b"),
         ("s3://Old_Bucket.1/tëst", "s3://Old_Bucket.1/tëst"), ("file:///data/", "file:///data"),
-        ("file:///a/./b/../c", "file:///a/c"), ("/data", "file:///data"), ("data", "file:///work/data"),
-        ("../x", "file:///x"), (".", "file:///work"),
+        ("file:///a/./b/../c", "file:///a/c"), ("/data", "file:///data"), ("data", "file:///home/data"),
+        ("../x", "file:///x"), (".", "file:///home"),
     ])
     func sourcesHaveOneForm(text: String, form: String) throws {
-        #expect(try MountSource(text, relativeTo: "/work").description == form)
+        #expect(try MountSource(text, relativeTo: "/home").description == form)
     }
 
     @Test(arguments: [
