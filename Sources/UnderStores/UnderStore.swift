@@ -44,6 +44,11 @@ package protocol UnderStore: Sendable {
 
     /// What the store was asked and has answered; zeros where nothing is counted.
     var counters: StoreCounters { get }
+
+    /// The store as one whose objects are replaced as a whole, or as one whose files are changed in place; both nil where
+    /// it cannot be written.
+    var objectWriting: (any ObjectWriting)? { get }
+    var fileWriting: (any FileWriting)? { get }
 }
 
 extension UnderStore {
@@ -56,6 +61,8 @@ extension UnderStore {
     package func space() async throws(StoreError) -> StoreSpace? { nil }
     package func fileIdentity(of version: ObjectVersion) -> ByteString { version.bytes }
     package var counters: StoreCounters { StoreCounters() }
+    package var objectWriting: (any ObjectWriting)? { nil }
+    package var fileWriting: (any FileWriting)? { nil }
 }
 
 /// The canonical text that tells stores apart, e.g. `s3://bucket@https://s3.eu-west-1.amazonaws.com` or `file:///data`.
