@@ -41,6 +41,13 @@ package nonisolated struct WireEnvelope: @unchecked Sendable {
     set {_uniqueStorage()._id = newValue}
   }
 
+  /// Of a request that changes something: its number among those of the client (Attach.client), the same when it is sent
+  /// again on a new connection, so that it is done once.
+  package var operation: UInt64 {
+    get {_storage._operation}
+    set {_uniqueStorage()._operation = newValue}
+  }
+
   package var body: OneOf_Body? {
     get {return _storage._body}
     set {_uniqueStorage()._body = newValue}
@@ -238,6 +245,190 @@ package nonisolated struct WireEnvelope: @unchecked Sendable {
     set {_uniqueStorage()._body = .accessReport(newValue)}
   }
 
+  package var commit: WireCommit {
+    get {
+      if case .commit(let v)? = _storage._body {return v}
+      return WireCommit()
+    }
+    set {_uniqueStorage()._body = .commit(newValue)}
+  }
+
+  package var committed: WireCommitted {
+    get {
+      if case .committed(let v)? = _storage._body {return v}
+      return WireCommitted()
+    }
+    set {_uniqueStorage()._body = .committed(newValue)}
+  }
+
+  package var reserve: WireReserve {
+    get {
+      if case .reserve(let v)? = _storage._body {return v}
+      return WireReserve()
+    }
+    set {_uniqueStorage()._body = .reserve(newValue)}
+  }
+
+  package var copyRange: WireCopyRange {
+    get {
+      if case .copyRange(let v)? = _storage._body {return v}
+      return WireCopyRange()
+    }
+    set {_uniqueStorage()._body = .copyRange(newValue)}
+  }
+
+  package var copied: WireCopied {
+    get {
+      if case .copied(let v)? = _storage._body {return v}
+      return WireCopied()
+    }
+    set {_uniqueStorage()._body = .copied(newValue)}
+  }
+
+  package var create: WireCreate {
+    get {
+      if case .create(let v)? = _storage._body {return v}
+      return WireCreate()
+    }
+    set {_uniqueStorage()._body = .create(newValue)}
+  }
+
+  package var created: WireCreated {
+    get {
+      if case .created(let v)? = _storage._body {return v}
+      return WireCreated()
+    }
+    set {_uniqueStorage()._body = .created(newValue)}
+  }
+
+  package var makeNode: WireMakeNode {
+    get {
+      if case .makeNode(let v)? = _storage._body {return v}
+      return WireMakeNode()
+    }
+    set {_uniqueStorage()._body = .makeNode(newValue)}
+  }
+
+  package var makeDirectory: WireMakeDirectory {
+    get {
+      if case .makeDirectory(let v)? = _storage._body {return v}
+      return WireMakeDirectory()
+    }
+    set {_uniqueStorage()._body = .makeDirectory(newValue)}
+  }
+
+  package var makeSymbolicLink: WireMakeSymbolicLink {
+    get {
+      if case .makeSymbolicLink(let v)? = _storage._body {return v}
+      return WireMakeSymbolicLink()
+    }
+    set {_uniqueStorage()._body = .makeSymbolicLink(newValue)}
+  }
+
+  package var makeHardLink: WireMakeHardLink {
+    get {
+      if case .makeHardLink(let v)? = _storage._body {return v}
+      return WireMakeHardLink()
+    }
+    set {_uniqueStorage()._body = .makeHardLink(newValue)}
+  }
+
+  package var remove: WireRemove {
+    get {
+      if case .remove(let v)? = _storage._body {return v}
+      return WireRemove()
+    }
+    set {_uniqueStorage()._body = .remove(newValue)}
+  }
+
+  package var rename: WireRename {
+    get {
+      if case .rename(let v)? = _storage._body {return v}
+      return WireRename()
+    }
+    set {_uniqueStorage()._body = .rename(newValue)}
+  }
+
+  package var setAttributes: WireSetAttributes {
+    get {
+      if case .setAttributes(let v)? = _storage._body {return v}
+      return WireSetAttributes()
+    }
+    set {_uniqueStorage()._body = .setAttributes(newValue)}
+  }
+
+  package var setExtendedAttribute: WireSetExtendedAttribute {
+    get {
+      if case .setExtendedAttribute(let v)? = _storage._body {return v}
+      return WireSetExtendedAttribute()
+    }
+    set {_uniqueStorage()._body = .setExtendedAttribute(newValue)}
+  }
+
+  package var removeExtendedAttribute: WireRemoveExtendedAttribute {
+    get {
+      if case .removeExtendedAttribute(let v)? = _storage._body {return v}
+      return WireRemoveExtendedAttribute()
+    }
+    set {_uniqueStorage()._body = .removeExtendedAttribute(newValue)}
+  }
+
+  package var listExtendedAttributes: WireListExtendedAttributes {
+    get {
+      if case .listExtendedAttributes(let v)? = _storage._body {return v}
+      return WireListExtendedAttributes()
+    }
+    set {_uniqueStorage()._body = .listExtendedAttributes(newValue)}
+  }
+
+  package var extendedAttributeNames: WireExtendedAttributeNames {
+    get {
+      if case .extendedAttributeNames(let v)? = _storage._body {return v}
+      return WireExtendedAttributeNames()
+    }
+    set {_uniqueStorage()._body = .extendedAttributeNames(newValue)}
+  }
+
+  package var synchronizeDirectory: WireSynchronizeDirectory {
+    get {
+      if case .synchronizeDirectory(let v)? = _storage._body {return v}
+      return WireSynchronizeDirectory()
+    }
+    set {_uniqueStorage()._body = .synchronizeDirectory(newValue)}
+  }
+
+  package var getLock: WireGetLock {
+    get {
+      if case .getLock(let v)? = _storage._body {return v}
+      return WireGetLock()
+    }
+    set {_uniqueStorage()._body = .getLock(newValue)}
+  }
+
+  package var lockState: WireLockState {
+    get {
+      if case .lockState(let v)? = _storage._body {return v}
+      return WireLockState()
+    }
+    set {_uniqueStorage()._body = .lockState(newValue)}
+  }
+
+  package var setLock: WireSetLock {
+    get {
+      if case .setLock(let v)? = _storage._body {return v}
+      return WireSetLock()
+    }
+    set {_uniqueStorage()._body = .setLock(newValue)}
+  }
+
+  package var cancelLock: WireCancelLock {
+    get {
+      if case .cancelLock(let v)? = _storage._body {return v}
+      return WireCancelLock()
+    }
+    set {_uniqueStorage()._body = .cancelLock(newValue)}
+  }
+
   package var invalidate: WireInvalidate {
     get {
       if case .invalidate(let v)? = _storage._body {return v}
@@ -334,6 +525,38 @@ package nonisolated struct WireEnvelope: @unchecked Sendable {
     set {_uniqueStorage()._body = .shutdown(newValue)}
   }
 
+  package var flush: WireFlush {
+    get {
+      if case .flush(let v)? = _storage._body {return v}
+      return WireFlush()
+    }
+    set {_uniqueStorage()._body = .flush(newValue)}
+  }
+
+  package var listConflicts: WireListConflicts {
+    get {
+      if case .listConflicts(let v)? = _storage._body {return v}
+      return WireListConflicts()
+    }
+    set {_uniqueStorage()._body = .listConflicts(newValue)}
+  }
+
+  package var conflicts: WireConflicts {
+    get {
+      if case .conflicts(let v)? = _storage._body {return v}
+      return WireConflicts()
+    }
+    set {_uniqueStorage()._body = .conflicts(newValue)}
+  }
+
+  package var resolveConflict: WireResolveConflict {
+    get {
+      if case .resolveConflict(let v)? = _storage._body {return v}
+      return WireResolveConflict()
+    }
+    set {_uniqueStorage()._body = .resolveConflict(newValue)}
+  }
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package nonisolated enum OneOf_Body: Equatable, Sendable {
@@ -361,6 +584,29 @@ package nonisolated struct WireEnvelope: @unchecked Sendable {
     case fetch(WireFetch)
     case fetched(WireFetched)
     case accessReport(WireAccessReport)
+    case commit(WireCommit)
+    case committed(WireCommitted)
+    case reserve(WireReserve)
+    case copyRange(WireCopyRange)
+    case copied(WireCopied)
+    case create(WireCreate)
+    case created(WireCreated)
+    case makeNode(WireMakeNode)
+    case makeDirectory(WireMakeDirectory)
+    case makeSymbolicLink(WireMakeSymbolicLink)
+    case makeHardLink(WireMakeHardLink)
+    case remove(WireRemove)
+    case rename(WireRename)
+    case setAttributes(WireSetAttributes)
+    case setExtendedAttribute(WireSetExtendedAttribute)
+    case removeExtendedAttribute(WireRemoveExtendedAttribute)
+    case listExtendedAttributes(WireListExtendedAttributes)
+    case extendedAttributeNames(WireExtendedAttributeNames)
+    case synchronizeDirectory(WireSynchronizeDirectory)
+    case getLock(WireGetLock)
+    case lockState(WireLockState)
+    case setLock(WireSetLock)
+    case cancelLock(WireCancelLock)
     case invalidate(WireInvalidate)
     case getStatus(WireGetStatus)
     case status(WireStatus)
@@ -373,6 +619,10 @@ package nonisolated struct WireEnvelope: @unchecked Sendable {
     case synchronize(WireSynchronize)
     case progress(WireProgress)
     case shutdown(WireShutdown)
+    case flush(WireFlush)
+    case listConflicts(WireListConflicts)
+    case conflicts(WireConflicts)
+    case resolveConflict(WireResolveConflict)
 
   }
 
@@ -494,6 +744,9 @@ package nonisolated struct WireAttach: Sendable {
 
   /// attached before, to a coordinator that has gone: a store out of reach is no reason to refuse
   package var resuming: Bool = false
+
+  /// answers an Invalidate that has an id
+  package var acknowledges: Bool = false
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -657,6 +910,45 @@ package nonisolated struct WireMountSpecification: @unchecked Sendable {
   package var insecureTls: Bool {
     get {_storage._insecureTls}
     set {_uniqueStorage()._insecureTls = newValue}
+  }
+
+  /// cacheThrough (also when empty), through, asyncThrough, mustCache
+  package var writeType: String {
+    get {_storage._writeType}
+    set {_uniqueStorage()._writeType = newValue}
+  }
+
+  /// by path within the mount point: the longest prefix wins
+  package var writeTypes: Dictionary<String,String> {
+    get {_storage._writeTypes}
+    set {_uniqueStorage()._writeTypes = newValue}
+  }
+
+  /// AES256, aws:kms
+  package var serverSideEncryption: String {
+    get {_storage._serverSideEncryption}
+    set {_uniqueStorage()._serverSideEncryption = newValue}
+  }
+
+  package var kmsKeyID: String {
+    get {_storage._kmsKeyID}
+    set {_uniqueStorage()._kmsKeyID = newValue}
+  }
+
+  package var storageClass: String {
+    get {_storage._storageClass}
+    set {_uniqueStorage()._storageClass = newValue}
+  }
+
+  package var tags: Dictionary<String,String> {
+    get {_storage._tags}
+    set {_uniqueStorage()._tags = newValue}
+  }
+
+  /// a canned ACL
+  package var acl: String {
+    get {_storage._acl}
+    set {_uniqueStorage()._acl = newValue}
   }
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
@@ -919,8 +1211,8 @@ package nonisolated struct WireGetExtendedAttribute: Sendable {
 
   package var inode: UInt64 = 0
 
-  /// with its "user.larder." prefix
-  package var name: String = String()
+  /// whole, e.g. "user.larder.version"
+  package var name: Data = Data()
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -950,9 +1242,26 @@ package nonisolated struct WireOpen: Sendable {
   /// the mount could use a backing id
   package var passthrough: Bool = false
 
+  /// of open(2), as the kernel gave them: O_ACCMODE, O_TRUNC, O_APPEND
+  package var flags: UInt32 = 0
+
+  package var caller: WireCaller {
+    get {_caller ?? WireCaller()}
+    set {_caller = newValue}
+  }
+  /// Returns true if `caller` has been explicitly set.
+  package var hasCaller: Bool {self._caller != nil}
+  /// Clears the value of `caller`. Subsequent reads from it will return its default value.
+  package mutating func clearCaller() {self._caller = nil}
+
+  /// after a reconnect: the staged file whose descriptor the mount still has
+  package var staged: UInt64 = 0
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
+
+  fileprivate var _caller: WireCaller? = nil
 }
 
 package nonisolated struct WireOpened: @unchecked Sendable {
@@ -1033,6 +1342,15 @@ package nonisolated struct WireOpened: @unchecked Sendable {
     set {_uniqueStorage()._grant = .readThrough(newValue)}
   }
 
+  /// descriptor: the file that is being written, open for reading and writing
+  package var staged: WireStagedFile {
+    get {
+      if case .staged(let v)? = _storage._grant {return v}
+      return WireStagedFile()
+    }
+    set {_uniqueStorage()._grant = .staged(newValue)}
+  }
+
   /// the kernel's pages of this inode are still right
   package var keepCache: Bool {
     get {_storage._keepCache}
@@ -1054,12 +1372,30 @@ package nonisolated struct WireOpened: @unchecked Sendable {
     case source(WireWholeFile)
     /// nothing is cached (`cache: never`): each read is a Fetch answered with a memory file
     case readThrough(WireReadThroughFile)
+    /// descriptor: the file that is being written, open for reading and writing
+    case staged(WireStagedFile)
 
   }
 
   package init() {}
 
   fileprivate var _storage = _StorageClass.defaultInstance
+}
+
+/// All opens of one inode on the node share it while somebody writes. `direct`: the kernel must not keep pages, because
+/// another mount writes it too or an earlier open of the inode reads an older version.
+package nonisolated struct WireStagedFile: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var number: UInt64 = 0
+
+  package var direct: Bool = false
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
 }
 
 package nonisolated struct WireWholeFile: Sendable {
@@ -1144,6 +1480,694 @@ package nonisolated struct WireFetched: Sendable {
   package init() {}
 }
 
+/// Makes what was written through a lease lasting, by the write type of its path: at close(2), or at fsync(2) with
+/// `synchronize`. Answered by Committed or by why not: ESTALE when the object was changed by somebody else meanwhile (the
+/// data is kept, see ListConflicts), EIO when the store cannot be reached (the data is kept and uploaded later).
+package nonisolated struct WireCommit: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var lease: UInt64 = 0
+
+  package var synchronize: Bool = false
+
+  /// the mount has written through this lease since the last Commit (unknown with passthrough: true)
+  package var written: Bool = false
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct WireCommitted: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var attributes: WireAttributes {
+    get {_attributes ?? WireAttributes()}
+    set {_attributes = newValue}
+  }
+  /// Returns true if `attributes` has been explicitly set.
+  package var hasAttributes: Bool {self._attributes != nil}
+  /// Clears the value of `attributes`. Subsequent reads from it will return its default value.
+  package mutating func clearAttributes() {self._attributes = nil}
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _attributes: WireAttributes? = nil
+}
+
+/// Asks for room for `bytes` more of a staged file; answered by Done when there is, which may be when uploads have made
+/// some, or by ENOSPC when none can come.
+package nonisolated struct WireReserve: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var lease: UInt64 = 0
+
+  package var bytes: UInt64 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+/// copy_file_range(2) between two leases, where the coordinator or the store can do it without moving the bytes through
+/// the mount. EOPNOTSUPP: the mount copies.
+package nonisolated struct WireCopyRange: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var source: UInt64 = 0
+
+  package var sourceOffset: UInt64 = 0
+
+  package var destination: UInt64 = 0
+
+  package var destinationOffset: UInt64 = 0
+
+  package var length: UInt64 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct WireCopied: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var length: UInt64 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+/// Who asks, as the kernel tells it. The coordinator believes a mount process of root or of its own user; any other
+/// acts with the rights of the user that runs it, whatever it says.
+package nonisolated struct WireCaller: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var uid: UInt32 = 0
+
+  package var gid: UInt32 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+/// open(2) with O_CREAT | O_EXCL of a regular file.
+package nonisolated struct WireCreate: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var parent: UInt64 = 0
+
+  package var name: Data = Data()
+
+  package var mode: UInt32 = 0
+
+  package var flags: UInt32 = 0
+
+  package var passthrough: Bool = false
+
+  package var caller: WireCaller {
+    get {_caller ?? WireCaller()}
+    set {_caller = newValue}
+  }
+  /// Returns true if `caller` has been explicitly set.
+  package var hasCaller: Bool {self._caller != nil}
+  /// Clears the value of `caller`. Subsequent reads from it will return its default value.
+  package mutating func clearCaller() {self._caller = nil}
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _caller: WireCaller? = nil
+}
+
+/// With the descriptors of `opened`.
+package nonisolated struct WireCreated: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var entry: WireEntry {
+    get {_entry ?? WireEntry()}
+    set {_entry = newValue}
+  }
+  /// Returns true if `entry` has been explicitly set.
+  package var hasEntry: Bool {self._entry != nil}
+  /// Clears the value of `entry`. Subsequent reads from it will return its default value.
+  package mutating func clearEntry() {self._entry = nil}
+
+  package var opened: WireOpened {
+    get {_opened ?? WireOpened()}
+    set {_opened = newValue}
+  }
+  /// Returns true if `opened` has been explicitly set.
+  package var hasOpened: Bool {self._opened != nil}
+  /// Clears the value of `opened`. Subsequent reads from it will return its default value.
+  package mutating func clearOpened() {self._opened = nil}
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _entry: WireEntry? = nil
+  fileprivate var _opened: WireOpened? = nil
+}
+
+/// The next four and SetAttributes are answered by Entry.
+package nonisolated struct WireMakeNode: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var parent: UInt64 = 0
+
+  package var name: Data = Data()
+
+  /// with the file type
+  package var mode: UInt32 = 0
+
+  package var device: UInt64 = 0
+
+  package var caller: WireCaller {
+    get {_caller ?? WireCaller()}
+    set {_caller = newValue}
+  }
+  /// Returns true if `caller` has been explicitly set.
+  package var hasCaller: Bool {self._caller != nil}
+  /// Clears the value of `caller`. Subsequent reads from it will return its default value.
+  package mutating func clearCaller() {self._caller = nil}
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _caller: WireCaller? = nil
+}
+
+package nonisolated struct WireMakeDirectory: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var parent: UInt64 = 0
+
+  package var name: Data = Data()
+
+  package var mode: UInt32 = 0
+
+  package var caller: WireCaller {
+    get {_caller ?? WireCaller()}
+    set {_caller = newValue}
+  }
+  /// Returns true if `caller` has been explicitly set.
+  package var hasCaller: Bool {self._caller != nil}
+  /// Clears the value of `caller`. Subsequent reads from it will return its default value.
+  package mutating func clearCaller() {self._caller = nil}
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _caller: WireCaller? = nil
+}
+
+package nonisolated struct WireMakeSymbolicLink: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var parent: UInt64 = 0
+
+  package var name: Data = Data()
+
+  package var target: Data = Data()
+
+  package var caller: WireCaller {
+    get {_caller ?? WireCaller()}
+    set {_caller = newValue}
+  }
+  /// Returns true if `caller` has been explicitly set.
+  package var hasCaller: Bool {self._caller != nil}
+  /// Clears the value of `caller`. Subsequent reads from it will return its default value.
+  package mutating func clearCaller() {self._caller = nil}
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _caller: WireCaller? = nil
+}
+
+package nonisolated struct WireMakeHardLink: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var inode: UInt64 = 0
+
+  package var parent: UInt64 = 0
+
+  package var name: Data = Data()
+
+  package var caller: WireCaller {
+    get {_caller ?? WireCaller()}
+    set {_caller = newValue}
+  }
+  /// Returns true if `caller` has been explicitly set.
+  package var hasCaller: Bool {self._caller != nil}
+  /// Clears the value of `caller`. Subsequent reads from it will return its default value.
+  package mutating func clearCaller() {self._caller = nil}
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _caller: WireCaller? = nil
+}
+
+/// unlink(2), or rmdir(2) with `directory`.
+package nonisolated struct WireRemove: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var parent: UInt64 = 0
+
+  package var name: Data = Data()
+
+  package var directory: Bool = false
+
+  package var caller: WireCaller {
+    get {_caller ?? WireCaller()}
+    set {_caller = newValue}
+  }
+  /// Returns true if `caller` has been explicitly set.
+  package var hasCaller: Bool {self._caller != nil}
+  /// Clears the value of `caller`. Subsequent reads from it will return its default value.
+  package mutating func clearCaller() {self._caller = nil}
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _caller: WireCaller? = nil
+}
+
+/// renameat2(2).
+package nonisolated struct WireRename: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var parent: UInt64 = 0
+
+  package var name: Data = Data()
+
+  package var newParent: UInt64 = 0
+
+  package var newName: Data = Data()
+
+  package var flags: UInt32 = 0
+
+  package var caller: WireCaller {
+    get {_caller ?? WireCaller()}
+    set {_caller = newValue}
+  }
+  /// Returns true if `caller` has been explicitly set.
+  package var hasCaller: Bool {self._caller != nil}
+  /// Clears the value of `caller`. Subsequent reads from it will return its default value.
+  package mutating func clearCaller() {self._caller = nil}
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _caller: WireCaller? = nil
+}
+
+package nonisolated struct WireTimeChange: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var now: Bool = false
+
+  package var seconds: Int64 = 0
+
+  package var nanoseconds: UInt32 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct WireSetAttributes: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var inode: UInt64 = 0
+
+  /// permission bits
+  package var mode: UInt32 {
+    get {_mode ?? 0}
+    set {_mode = newValue}
+  }
+  /// Returns true if `mode` has been explicitly set.
+  package var hasMode: Bool {self._mode != nil}
+  /// Clears the value of `mode`. Subsequent reads from it will return its default value.
+  package mutating func clearMode() {self._mode = nil}
+
+  package var uid: UInt32 {
+    get {_uid ?? 0}
+    set {_uid = newValue}
+  }
+  /// Returns true if `uid` has been explicitly set.
+  package var hasUid: Bool {self._uid != nil}
+  /// Clears the value of `uid`. Subsequent reads from it will return its default value.
+  package mutating func clearUid() {self._uid = nil}
+
+  package var gid: UInt32 {
+    get {_gid ?? 0}
+    set {_gid = newValue}
+  }
+  /// Returns true if `gid` has been explicitly set.
+  package var hasGid: Bool {self._gid != nil}
+  /// Clears the value of `gid`. Subsequent reads from it will return its default value.
+  package mutating func clearGid() {self._gid = nil}
+
+  package var size: UInt64 {
+    get {_size ?? 0}
+    set {_size = newValue}
+  }
+  /// Returns true if `size` has been explicitly set.
+  package var hasSize: Bool {self._size != nil}
+  /// Clears the value of `size`. Subsequent reads from it will return its default value.
+  package mutating func clearSize() {self._size = nil}
+
+  package var accessed: WireTimeChange {
+    get {_accessed ?? WireTimeChange()}
+    set {_accessed = newValue}
+  }
+  /// Returns true if `accessed` has been explicitly set.
+  package var hasAccessed: Bool {self._accessed != nil}
+  /// Clears the value of `accessed`. Subsequent reads from it will return its default value.
+  package mutating func clearAccessed() {self._accessed = nil}
+
+  package var modified: WireTimeChange {
+    get {_modified ?? WireTimeChange()}
+    set {_modified = newValue}
+  }
+  /// Returns true if `modified` has been explicitly set.
+  package var hasModified: Bool {self._modified != nil}
+  /// Clears the value of `modified`. Subsequent reads from it will return its default value.
+  package mutating func clearModified() {self._modified = nil}
+
+  /// of ftruncate(2); 0 for truncate(2)
+  package var lease: UInt64 = 0
+
+  package var caller: WireCaller {
+    get {_caller ?? WireCaller()}
+    set {_caller = newValue}
+  }
+  /// Returns true if `caller` has been explicitly set.
+  package var hasCaller: Bool {self._caller != nil}
+  /// Clears the value of `caller`. Subsequent reads from it will return its default value.
+  package mutating func clearCaller() {self._caller = nil}
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _mode: UInt32? = nil
+  fileprivate var _uid: UInt32? = nil
+  fileprivate var _gid: UInt32? = nil
+  fileprivate var _size: UInt64? = nil
+  fileprivate var _accessed: WireTimeChange? = nil
+  fileprivate var _modified: WireTimeChange? = nil
+  fileprivate var _caller: WireCaller? = nil
+}
+
+/// Values have at most 64 KiB (XATTR_SIZE_MAX).
+package nonisolated struct WireSetExtendedAttribute: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var inode: UInt64 = 0
+
+  package var name: Data = Data()
+
+  package var value: Data = Data()
+
+  /// XATTR_CREATE, XATTR_REPLACE
+  package var flags: UInt32 = 0
+
+  package var caller: WireCaller {
+    get {_caller ?? WireCaller()}
+    set {_caller = newValue}
+  }
+  /// Returns true if `caller` has been explicitly set.
+  package var hasCaller: Bool {self._caller != nil}
+  /// Clears the value of `caller`. Subsequent reads from it will return its default value.
+  package mutating func clearCaller() {self._caller = nil}
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _caller: WireCaller? = nil
+}
+
+package nonisolated struct WireRemoveExtendedAttribute: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var inode: UInt64 = 0
+
+  package var name: Data = Data()
+
+  package var caller: WireCaller {
+    get {_caller ?? WireCaller()}
+    set {_caller = newValue}
+  }
+  /// Returns true if `caller` has been explicitly set.
+  package var hasCaller: Bool {self._caller != nil}
+  /// Clears the value of `caller`. Subsequent reads from it will return its default value.
+  package mutating func clearCaller() {self._caller = nil}
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _caller: WireCaller? = nil
+}
+
+package nonisolated struct WireListExtendedAttributes: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var inode: UInt64 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct WireExtendedAttributeNames: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var names: [Data] = []
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+/// fsync(2) of a directory: returns when its entries are lasting.
+package nonisolated struct WireSynchronizeDirectory: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var inode: UInt64 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+/// An advisory lock of fcntl(2) over bytes `start`…`end` (inclusive; the largest number is the end of the file), or of
+/// flock(2), which is of the whole file and apart from those.
+package nonisolated struct WireFileLock: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var kind: WireFileLock.Kind = .unlocked
+
+  package var start: UInt64 = 0
+
+  package var end: UInt64 = 0
+
+  /// the kernel's number, which means something within its mount
+  package var owner: UInt64 = 0
+
+  package var pid: Int32 = 0
+
+  /// flock(2)
+  package var wholeFile: Bool = false
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package nonisolated enum Kind: SwiftProtobuf.Enum, Swift.CaseIterable {
+    package typealias RawValue = Int
+    case unlocked // = 0
+    case shared // = 1
+    case exclusive // = 2
+    case UNRECOGNIZED(Int)
+
+    package init() {
+      self = .unlocked
+    }
+
+    package init?(rawValue: Int) {
+      switch rawValue {
+      case 0: self = .unlocked
+      case 1: self = .shared
+      case 2: self = .exclusive
+      default: self = .UNRECOGNIZED(rawValue)
+      }
+    }
+
+    package var rawValue: Int {
+      switch self {
+      case .unlocked: return 0
+      case .shared: return 1
+      case .exclusive: return 2
+      case .UNRECOGNIZED(let i): return i
+      }
+    }
+
+    // The compiler won't synthesize support with the UNRECOGNIZED case.
+    package static let allCases: [WireFileLock.Kind] = [
+      .unlocked,
+      .shared,
+      .exclusive,
+    ]
+
+  }
+
+  package init() {}
+}
+
+package nonisolated struct WireGetLock: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var inode: UInt64 = 0
+
+  package var lock: WireFileLock {
+    get {_lock ?? WireFileLock()}
+    set {_lock = newValue}
+  }
+  /// Returns true if `lock` has been explicitly set.
+  package var hasLock: Bool {self._lock != nil}
+  /// Clears the value of `lock`. Subsequent reads from it will return its default value.
+  package mutating func clearLock() {self._lock = nil}
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _lock: WireFileLock? = nil
+}
+
+/// The first lock that conflicts; UNLOCKED when there is none.
+package nonisolated struct WireLockState: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var lock: WireFileLock {
+    get {_lock ?? WireFileLock()}
+    set {_lock = newValue}
+  }
+  /// Returns true if `lock` has been explicitly set.
+  package var hasLock: Bool {self._lock != nil}
+  /// Clears the value of `lock`. Subsequent reads from it will return its default value.
+  package mutating func clearLock() {self._lock = nil}
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _lock: WireFileLock? = nil
+}
+
+/// Answered by Done; EAGAIN when there is a conflict and `wait` is not set; EDEADLK for fcntl locks that wait in a circle.
+/// All locks of an owner go with UNLOCKED over the whole range, or with the session.
+package nonisolated struct WireSetLock: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var inode: UInt64 = 0
+
+  package var lock: WireFileLock {
+    get {_lock ?? WireFileLock()}
+    set {_lock = newValue}
+  }
+  /// Returns true if `lock` has been explicitly set.
+  package var hasLock: Bool {self._lock != nil}
+  /// Clears the value of `lock`. Subsequent reads from it will return its default value.
+  package mutating func clearLock() {self._lock = nil}
+
+  package var wait: Bool = false
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+
+  fileprivate var _lock: WireFileLock? = nil
+}
+
+/// Ends a SetLock that waits: it is answered EINTR. `request` is the id of its Envelope. No reply.
+package nonisolated struct WireCancelLock: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var request: UInt64 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
 /// Which parts of leased files were read since the last report, for the eviction policy. No reply.
 package nonisolated struct WireAccessReport: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
@@ -1173,7 +2197,9 @@ package nonisolated struct WireAccessReport: Sendable {
   package init() {}
 }
 
-/// From the coordinator: kernel caches that are no longer right. No reply.
+/// From the coordinator: kernel caches that are no longer right. With an id other than 0, which only a mount that said
+/// `acknowledges` is sent, it is a request of the coordinator's: the mount answers Done with that id once its kernel has
+/// forgotten what this message and all before it name. These ids are apart from those of the mount's own requests.
 package nonisolated struct WireInvalidate: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1234,6 +2260,10 @@ package nonisolated struct WireStatus: Sendable {
   /// what works less well than it could, and why
   package var notes: [String] = []
 
+  package var pending: [WireStatus.PendingFile] = []
+
+  package var conflicts: UInt64 = 0
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package nonisolated struct Tier: Sendable {
@@ -1278,6 +2308,36 @@ package nonisolated struct WireStatus: Sendable {
     package var shadowedObjects: UInt64 = 0
 
     package var lastError: String = String()
+
+    /// which conditional writes the store enforces; empty when it was not asked yet
+    package var conditions: String = String()
+
+    package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+    package init() {}
+  }
+
+  /// A file with changes that the store does not have yet.
+  package nonisolated struct PendingFile: Sendable {
+    // SwiftProtobuf.Message conformance is added in an extension below. See the
+    // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+    // methods supported on all messages.
+
+    /// within its store
+    package var path: String = String()
+
+    package var store: String = String()
+
+    /// writing, waiting, uploading, failed
+    package var state: String = String()
+
+    package var bytes: UInt64 = 0
+
+    package var uploadedBytes: UInt64 = 0
+
+    package var lastError: String = String()
+
+    package var ageSeconds: UInt64 = 0
 
     package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1471,7 +2531,8 @@ package nonisolated struct WireFree: Sendable {
   package init() {}
 }
 
-/// Forgets the metadata of everything under an inode and tells every mount. Answered by Done.
+/// Forgets the metadata of everything under an inode and tells every mount. Answered by Done when their kernels have
+/// forgotten too; ETIMEDOUT names the mounts that did not say so in time, and all else is done.
 package nonisolated struct WireSynchronize: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1480,6 +2541,116 @@ package nonisolated struct WireSynchronize: Sendable {
   package var inode: UInt64 = 0
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+/// Waits until everything under an inode is in its store. Answered by Progress, the last with `end`; files that cannot be
+/// uploaded now are counted as failures, and keep their data.
+package nonisolated struct WireFlush: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var inode: UInt64 = 0
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+/// Data that lost a race: its object was changed by somebody else since it was opened.
+package nonisolated struct WireListConflicts: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+package nonisolated struct WireConflicts: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var conflicts: [WireConflicts.Conflict] = []
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package nonisolated struct Conflict: Sendable {
+    // SwiftProtobuf.Message conformance is added in an extension below. See the
+    // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+    // methods supported on all messages.
+
+    package var number: UInt64 = 0
+
+    package var url: String = String()
+
+    package var bytes: UInt64 = 0
+
+    /// since 1970, when the race was lost
+    package var seconds: Int64 = 0
+
+    package var reason: String = String()
+
+    package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+    package init() {}
+  }
+
+  package init() {}
+}
+
+/// Answered by Done.
+package nonisolated struct WireResolveConflict: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var number: UInt64 = 0
+
+  package var action: WireResolveConflict.Action = .restore
+
+  /// where to restore it, within the same store; empty: beside the object, as NAME.larder-conflict-NUMBER
+  package var path: String = String()
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package nonisolated enum Action: SwiftProtobuf.Enum, Swift.CaseIterable {
+    package typealias RawValue = Int
+    case restore // = 0
+    case discard // = 1
+    case UNRECOGNIZED(Int)
+
+    package init() {
+      self = .restore
+    }
+
+    package init?(rawValue: Int) {
+      switch rawValue {
+      case 0: self = .restore
+      case 1: self = .discard
+      default: self = .UNRECOGNIZED(rawValue)
+      }
+    }
+
+    package var rawValue: Int {
+      switch self {
+      case .restore: return 0
+      case .discard: return 1
+      case .UNRECOGNIZED(let i): return i
+      }
+    }
+
+    // The compiler won't synthesize support with the UNRECOGNIZED case.
+    package static let allCases: [WireResolveConflict.Action] = [
+      .restore,
+      .discard,
+    ]
+
+  }
 
   package init() {}
 }
@@ -1504,10 +2675,11 @@ fileprivate nonisolated let _protobuf_package = "larder.wire"
 
 nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Envelope"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}failure\0\u{1}hello\0\u{1}welcome\0\u{1}done\0\u{2}\u{5}attach\0\u{1}attached\0\u{3}register_device\0\u{2}\u{8}lookup\0\u{1}entry\0\u{3}get_attributes\0\u{1}list\0\u{3}list_page\0\u{3}read_link\0\u{3}link_target\0\u{3}get_space\0\u{1}space\0\u{3}get_extended_attribute\0\u{3}extended_attribute\0\u{2}\u{a}open\0\u{1}opened\0\u{1}release\0\u{1}fetch\0\u{1}fetched\0\u{3}access_report\0\u{2}\u{f}invalidate\0\u{4}\u{a}get_status\0\u{1}status\0\u{1}describe\0\u{1}description\0\u{1}measure\0\u{1}usage\0\u{1}load\0\u{1}free\0\u{1}synchronize\0\u{1}progress\0\u{2}\u{3}shutdown\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}failure\0\u{1}hello\0\u{1}welcome\0\u{1}done\0\u{1}operation\0\u{2}\u{4}attach\0\u{1}attached\0\u{3}register_device\0\u{2}\u{8}lookup\0\u{1}entry\0\u{3}get_attributes\0\u{1}list\0\u{3}list_page\0\u{3}read_link\0\u{3}link_target\0\u{3}get_space\0\u{1}space\0\u{3}get_extended_attribute\0\u{3}extended_attribute\0\u{2}\u{a}open\0\u{1}opened\0\u{1}release\0\u{1}fetch\0\u{1}fetched\0\u{3}access_report\0\u{1}commit\0\u{1}committed\0\u{1}reserve\0\u{3}copy_range\0\u{1}copied\0\u{2}\u{a}invalidate\0\u{4}\u{a}get_status\0\u{1}status\0\u{1}describe\0\u{1}description\0\u{1}measure\0\u{1}usage\0\u{1}load\0\u{1}free\0\u{1}synchronize\0\u{1}progress\0\u{2}\u{3}shutdown\0\u{1}flush\0\u{3}list_conflicts\0\u{1}conflicts\0\u{3}resolve_conflict\0\u{2}\u{e}create\0\u{1}created\0\u{3}make_node\0\u{3}make_directory\0\u{3}make_symbolic_link\0\u{3}make_hard_link\0\u{1}remove\0\u{1}rename\0\u{3}set_attributes\0\u{3}set_extended_attribute\0\u{3}remove_extended_attribute\0\u{3}list_extended_attributes\0\u{3}extended_attribute_names\0\u{3}synchronize_directory\0\u{4}\u{7}get_lock\0\u{3}lock_state\0\u{3}set_lock\0\u{3}cancel_lock\0")
 
   fileprivate class _StorageClass {
     var _id: UInt64 = 0
+    var _operation: UInt64 = 0
     var _body: WireEnvelope.OneOf_Body?
 
       // This property is used as the initial default value for new instances of the type.
@@ -1520,6 +2692,7 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
 
     init(copying source: _StorageClass) {
       _id = source._id
+      _operation = source._operation
       _body = source._body
     }
   }
@@ -1592,6 +2765,7 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
             _storage._body = .done(v)
           }
         }()
+        case 6: try { try decoder.decodeSingularUInt64Field(value: &_storage._operation) }()
         case 10: try {
           var v: WireAttach?
           var hadOneofValue = false
@@ -1852,6 +3026,71 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
             _storage._body = .accessReport(v)
           }
         }()
+        case 46: try {
+          var v: WireCommit?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .commit(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .commit(v)
+          }
+        }()
+        case 47: try {
+          var v: WireCommitted?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .committed(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .committed(v)
+          }
+        }()
+        case 48: try {
+          var v: WireReserve?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .reserve(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .reserve(v)
+          }
+        }()
+        case 49: try {
+          var v: WireCopyRange?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .copyRange(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .copyRange(v)
+          }
+        }()
+        case 50: try {
+          var v: WireCopied?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .copied(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .copied(v)
+          }
+        }()
         case 60: try {
           var v: WireInvalidate?
           var hadOneofValue = false
@@ -2008,6 +3247,292 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
             _storage._body = .shutdown(v)
           }
         }()
+        case 83: try {
+          var v: WireFlush?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .flush(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .flush(v)
+          }
+        }()
+        case 84: try {
+          var v: WireListConflicts?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .listConflicts(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .listConflicts(v)
+          }
+        }()
+        case 85: try {
+          var v: WireConflicts?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .conflicts(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .conflicts(v)
+          }
+        }()
+        case 86: try {
+          var v: WireResolveConflict?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .resolveConflict(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .resolveConflict(v)
+          }
+        }()
+        case 100: try {
+          var v: WireCreate?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .create(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .create(v)
+          }
+        }()
+        case 101: try {
+          var v: WireCreated?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .created(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .created(v)
+          }
+        }()
+        case 102: try {
+          var v: WireMakeNode?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .makeNode(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .makeNode(v)
+          }
+        }()
+        case 103: try {
+          var v: WireMakeDirectory?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .makeDirectory(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .makeDirectory(v)
+          }
+        }()
+        case 104: try {
+          var v: WireMakeSymbolicLink?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .makeSymbolicLink(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .makeSymbolicLink(v)
+          }
+        }()
+        case 105: try {
+          var v: WireMakeHardLink?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .makeHardLink(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .makeHardLink(v)
+          }
+        }()
+        case 106: try {
+          var v: WireRemove?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .remove(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .remove(v)
+          }
+        }()
+        case 107: try {
+          var v: WireRename?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .rename(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .rename(v)
+          }
+        }()
+        case 108: try {
+          var v: WireSetAttributes?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .setAttributes(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .setAttributes(v)
+          }
+        }()
+        case 109: try {
+          var v: WireSetExtendedAttribute?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .setExtendedAttribute(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .setExtendedAttribute(v)
+          }
+        }()
+        case 110: try {
+          var v: WireRemoveExtendedAttribute?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .removeExtendedAttribute(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .removeExtendedAttribute(v)
+          }
+        }()
+        case 111: try {
+          var v: WireListExtendedAttributes?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .listExtendedAttributes(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .listExtendedAttributes(v)
+          }
+        }()
+        case 112: try {
+          var v: WireExtendedAttributeNames?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .extendedAttributeNames(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .extendedAttributeNames(v)
+          }
+        }()
+        case 113: try {
+          var v: WireSynchronizeDirectory?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .synchronizeDirectory(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .synchronizeDirectory(v)
+          }
+        }()
+        case 120: try {
+          var v: WireGetLock?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .getLock(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .getLock(v)
+          }
+        }()
+        case 121: try {
+          var v: WireLockState?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .lockState(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .lockState(v)
+          }
+        }()
+        case 122: try {
+          var v: WireSetLock?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .setLock(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .setLock(v)
+          }
+        }()
+        case 123: try {
+          var v: WireCancelLock?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .cancelLock(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .cancelLock(v)
+          }
+        }()
         default: break
         }
       }
@@ -2040,6 +3565,12 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
         guard case .done(let v)? = _storage._body else { preconditionFailure() }
         try visitor.visitSingularMessageField(value: v, fieldNumber: 5)
       }()
+      default: break
+      }
+      if _storage._operation != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._operation, fieldNumber: 6)
+      }
+      switch _storage._body {
       case .attach?: try {
         guard case .attach(let v)? = _storage._body else { preconditionFailure() }
         try visitor.visitSingularMessageField(value: v, fieldNumber: 10)
@@ -2120,6 +3651,26 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
         guard case .accessReport(let v)? = _storage._body else { preconditionFailure() }
         try visitor.visitSingularMessageField(value: v, fieldNumber: 45)
       }()
+      case .commit?: try {
+        guard case .commit(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 46)
+      }()
+      case .committed?: try {
+        guard case .committed(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 47)
+      }()
+      case .reserve?: try {
+        guard case .reserve(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 48)
+      }()
+      case .copyRange?: try {
+        guard case .copyRange(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 49)
+      }()
+      case .copied?: try {
+        guard case .copied(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 50)
+      }()
       case .invalidate?: try {
         guard case .invalidate(let v)? = _storage._body else { preconditionFailure() }
         try visitor.visitSingularMessageField(value: v, fieldNumber: 60)
@@ -2168,7 +3719,95 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
         guard case .shutdown(let v)? = _storage._body else { preconditionFailure() }
         try visitor.visitSingularMessageField(value: v, fieldNumber: 82)
       }()
-      case nil: break
+      case .flush?: try {
+        guard case .flush(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 83)
+      }()
+      case .listConflicts?: try {
+        guard case .listConflicts(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 84)
+      }()
+      case .conflicts?: try {
+        guard case .conflicts(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 85)
+      }()
+      case .resolveConflict?: try {
+        guard case .resolveConflict(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 86)
+      }()
+      case .create?: try {
+        guard case .create(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 100)
+      }()
+      case .created?: try {
+        guard case .created(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 101)
+      }()
+      case .makeNode?: try {
+        guard case .makeNode(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 102)
+      }()
+      case .makeDirectory?: try {
+        guard case .makeDirectory(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 103)
+      }()
+      case .makeSymbolicLink?: try {
+        guard case .makeSymbolicLink(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 104)
+      }()
+      case .makeHardLink?: try {
+        guard case .makeHardLink(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 105)
+      }()
+      case .remove?: try {
+        guard case .remove(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 106)
+      }()
+      case .rename?: try {
+        guard case .rename(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 107)
+      }()
+      case .setAttributes?: try {
+        guard case .setAttributes(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 108)
+      }()
+      case .setExtendedAttribute?: try {
+        guard case .setExtendedAttribute(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 109)
+      }()
+      case .removeExtendedAttribute?: try {
+        guard case .removeExtendedAttribute(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 110)
+      }()
+      case .listExtendedAttributes?: try {
+        guard case .listExtendedAttributes(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 111)
+      }()
+      case .extendedAttributeNames?: try {
+        guard case .extendedAttributeNames(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 112)
+      }()
+      case .synchronizeDirectory?: try {
+        guard case .synchronizeDirectory(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 113)
+      }()
+      case .getLock?: try {
+        guard case .getLock(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 120)
+      }()
+      case .lockState?: try {
+        guard case .lockState(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 121)
+      }()
+      case .setLock?: try {
+        guard case .setLock(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 122)
+      }()
+      case .cancelLock?: try {
+        guard case .cancelLock(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 123)
+      }()
+      default: break
       }
     }
     try unknownFields.traverse(visitor: &visitor)
@@ -2180,6 +3819,7 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
         let _storage = _args.0
         let rhs_storage = _args.1
         if _storage._id != rhs_storage._id {return false}
+        if _storage._operation != rhs_storage._operation {return false}
         if _storage._body != rhs_storage._body {return false}
         return true
       }
@@ -2330,7 +3970,7 @@ nonisolated extension WireWelcome: SwiftProtobuf.Message, SwiftProtobuf._Message
 
 nonisolated extension WireAttach: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Attach"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}volume\0\u{3}mount_path\0\u{1}resuming\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}volume\0\u{3}mount_path\0\u{1}resuming\0\u{1}acknowledges\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -2341,6 +3981,7 @@ nonisolated extension WireAttach: SwiftProtobuf.Message, SwiftProtobuf._MessageI
       case 1: try { try decoder.decodeSingularMessageField(value: &self._volume) }()
       case 2: try { try decoder.decodeSingularStringField(value: &self.mountPath) }()
       case 3: try { try decoder.decodeSingularBoolField(value: &self.resuming) }()
+      case 4: try { try decoder.decodeSingularBoolField(value: &self.acknowledges) }()
       default: break
       }
     }
@@ -2360,6 +4001,9 @@ nonisolated extension WireAttach: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     if self.resuming != false {
       try visitor.visitSingularBoolField(value: self.resuming, fieldNumber: 3)
     }
+    if self.acknowledges != false {
+      try visitor.visitSingularBoolField(value: self.acknowledges, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -2367,6 +4011,7 @@ nonisolated extension WireAttach: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     if lhs._volume != rhs._volume {return false}
     if lhs.mountPath != rhs.mountPath {return false}
     if lhs.resuming != rhs.resuming {return false}
+    if lhs.acknowledges != rhs.acknowledges {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -2404,7 +4049,7 @@ nonisolated extension WireVolumeSpecification: SwiftProtobuf.Message, SwiftProto
 
 nonisolated extension WireMountSpecification: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".MountSpecification"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}path\0\u{1}source\0\u{1}endpoint\0\u{1}region\0\u{1}profile\0\u{3}credentials_file\0\u{1}anonymous\0\u{3}path_style\0\u{3}requester_pays\0\u{3}ca_file\0\u{1}proxy\0\u{3}customer_key_file\0\u{3}read_only\0\u{3}metadata_ttl_milliseconds\0\u{3}negative_ttl_milliseconds\0\u{1}cache\0\u{1}uid\0\u{1}gid\0\u{3}file_mode\0\u{3}directory_mode\0\u{1}environment\0\u{3}insecure_tls\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}path\0\u{1}source\0\u{1}endpoint\0\u{1}region\0\u{1}profile\0\u{3}credentials_file\0\u{1}anonymous\0\u{3}path_style\0\u{3}requester_pays\0\u{3}ca_file\0\u{1}proxy\0\u{3}customer_key_file\0\u{3}read_only\0\u{3}metadata_ttl_milliseconds\0\u{3}negative_ttl_milliseconds\0\u{1}cache\0\u{1}uid\0\u{1}gid\0\u{3}file_mode\0\u{3}directory_mode\0\u{1}environment\0\u{3}insecure_tls\0\u{3}write_type\0\u{3}write_types\0\u{3}server_side_encryption\0\u{3}kms_key_id\0\u{3}storage_class\0\u{1}tags\0\u{1}acl\0")
 
   fileprivate class _StorageClass {
     var _path: String = String()
@@ -2429,6 +4074,13 @@ nonisolated extension WireMountSpecification: SwiftProtobuf.Message, SwiftProtob
     var _directoryMode: UInt32? = nil
     var _environment: Dictionary<String,String> = [:]
     var _insecureTls: Bool = false
+    var _writeType: String = String()
+    var _writeTypes: Dictionary<String,String> = [:]
+    var _serverSideEncryption: String = String()
+    var _kmsKeyID: String = String()
+    var _storageClass: String = String()
+    var _tags: Dictionary<String,String> = [:]
+    var _acl: String = String()
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -2461,6 +4113,13 @@ nonisolated extension WireMountSpecification: SwiftProtobuf.Message, SwiftProtob
       _directoryMode = source._directoryMode
       _environment = source._environment
       _insecureTls = source._insecureTls
+      _writeType = source._writeType
+      _writeTypes = source._writeTypes
+      _serverSideEncryption = source._serverSideEncryption
+      _kmsKeyID = source._kmsKeyID
+      _storageClass = source._storageClass
+      _tags = source._tags
+      _acl = source._acl
     }
   }
 
@@ -2501,6 +4160,13 @@ nonisolated extension WireMountSpecification: SwiftProtobuf.Message, SwiftProtob
         case 20: try { try decoder.decodeSingularUInt32Field(value: &_storage._directoryMode) }()
         case 21: try { try decoder.decodeMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufString>.self, value: &_storage._environment) }()
         case 22: try { try decoder.decodeSingularBoolField(value: &_storage._insecureTls) }()
+        case 23: try { try decoder.decodeSingularStringField(value: &_storage._writeType) }()
+        case 24: try { try decoder.decodeMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufString>.self, value: &_storage._writeTypes) }()
+        case 25: try { try decoder.decodeSingularStringField(value: &_storage._serverSideEncryption) }()
+        case 26: try { try decoder.decodeSingularStringField(value: &_storage._kmsKeyID) }()
+        case 27: try { try decoder.decodeSingularStringField(value: &_storage._storageClass) }()
+        case 28: try { try decoder.decodeMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufString>.self, value: &_storage._tags) }()
+        case 29: try { try decoder.decodeSingularStringField(value: &_storage._acl) }()
         default: break
         }
       }
@@ -2579,6 +4245,27 @@ nonisolated extension WireMountSpecification: SwiftProtobuf.Message, SwiftProtob
       if _storage._insecureTls != false {
         try visitor.visitSingularBoolField(value: _storage._insecureTls, fieldNumber: 22)
       }
+      if !_storage._writeType.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._writeType, fieldNumber: 23)
+      }
+      if !_storage._writeTypes.isEmpty {
+        try visitor.visitMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufString>.self, value: _storage._writeTypes, fieldNumber: 24)
+      }
+      if !_storage._serverSideEncryption.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._serverSideEncryption, fieldNumber: 25)
+      }
+      if !_storage._kmsKeyID.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._kmsKeyID, fieldNumber: 26)
+      }
+      if !_storage._storageClass.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._storageClass, fieldNumber: 27)
+      }
+      if !_storage._tags.isEmpty {
+        try visitor.visitMapField(fieldType: SwiftProtobuf._ProtobufMap<SwiftProtobuf.ProtobufString,SwiftProtobuf.ProtobufString>.self, value: _storage._tags, fieldNumber: 28)
+      }
+      if !_storage._acl.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._acl, fieldNumber: 29)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -2610,6 +4297,13 @@ nonisolated extension WireMountSpecification: SwiftProtobuf.Message, SwiftProtob
         if _storage._directoryMode != rhs_storage._directoryMode {return false}
         if _storage._environment != rhs_storage._environment {return false}
         if _storage._insecureTls != rhs_storage._insecureTls {return false}
+        if _storage._writeType != rhs_storage._writeType {return false}
+        if _storage._writeTypes != rhs_storage._writeTypes {return false}
+        if _storage._serverSideEncryption != rhs_storage._serverSideEncryption {return false}
+        if _storage._kmsKeyID != rhs_storage._kmsKeyID {return false}
+        if _storage._storageClass != rhs_storage._storageClass {return false}
+        if _storage._tags != rhs_storage._tags {return false}
+        if _storage._acl != rhs_storage._acl {return false}
         return true
       }
       if !storagesAreEqual {return false}
@@ -3167,7 +4861,7 @@ nonisolated extension WireGetExtendedAttribute: SwiftProtobuf.Message, SwiftProt
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularUInt64Field(value: &self.inode) }()
-      case 2: try { try decoder.decodeSingularStringField(value: &self.name) }()
+      case 2: try { try decoder.decodeSingularBytesField(value: &self.name) }()
       default: break
       }
     }
@@ -3178,7 +4872,7 @@ nonisolated extension WireGetExtendedAttribute: SwiftProtobuf.Message, SwiftProt
       try visitor.visitSingularUInt64Field(value: self.inode, fieldNumber: 1)
     }
     if !self.name.isEmpty {
-      try visitor.visitSingularStringField(value: self.name, fieldNumber: 2)
+      try visitor.visitSingularBytesField(value: self.name, fieldNumber: 2)
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -3223,7 +4917,7 @@ nonisolated extension WireExtendedAttribute: SwiftProtobuf.Message, SwiftProtobu
 
 nonisolated extension WireOpen: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Open"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}inode\0\u{1}passthrough\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}inode\0\u{1}passthrough\0\u{1}flags\0\u{1}caller\0\u{1}staged\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3233,17 +4927,33 @@ nonisolated extension WireOpen: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularUInt64Field(value: &self.inode) }()
       case 2: try { try decoder.decodeSingularBoolField(value: &self.passthrough) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.flags) }()
+      case 4: try { try decoder.decodeSingularMessageField(value: &self._caller) }()
+      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.staged) }()
       default: break
       }
     }
   }
 
   package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
     if self.inode != 0 {
       try visitor.visitSingularUInt64Field(value: self.inode, fieldNumber: 1)
     }
     if self.passthrough != false {
       try visitor.visitSingularBoolField(value: self.passthrough, fieldNumber: 2)
+    }
+    if self.flags != 0 {
+      try visitor.visitSingularUInt32Field(value: self.flags, fieldNumber: 3)
+    }
+    try { if let v = self._caller {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
+    } }()
+    if self.staged != 0 {
+      try visitor.visitSingularUInt64Field(value: self.staged, fieldNumber: 5)
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -3251,6 +4961,9 @@ nonisolated extension WireOpen: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
   package static func ==(lhs: WireOpen, rhs: WireOpen) -> Bool {
     if lhs.inode != rhs.inode {return false}
     if lhs.passthrough != rhs.passthrough {return false}
+    if lhs.flags != rhs.flags {return false}
+    if lhs._caller != rhs._caller {return false}
+    if lhs.staged != rhs.staged {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -3258,7 +4971,7 @@ nonisolated extension WireOpen: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
 
 nonisolated extension WireOpened: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Opened"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}lease\0\u{1}attributes\0\u{3}backing_id\0\u{1}whole\0\u{1}mapped\0\u{1}inline\0\u{1}source\0\u{3}read_through\0\u{3}keep_cache\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}lease\0\u{1}attributes\0\u{3}backing_id\0\u{1}whole\0\u{1}mapped\0\u{1}inline\0\u{1}source\0\u{3}read_through\0\u{3}keep_cache\0\u{1}staged\0")
 
   fileprivate class _StorageClass {
     var _lease: UInt64 = 0
@@ -3368,6 +5081,19 @@ nonisolated extension WireOpened: SwiftProtobuf.Message, SwiftProtobuf._MessageI
           }
         }()
         case 9: try { try decoder.decodeSingularBoolField(value: &_storage._keepCache) }()
+        case 10: try {
+          var v: WireStagedFile?
+          var hadOneofValue = false
+          if let current = _storage._grant {
+            hadOneofValue = true
+            if case .staged(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._grant = .staged(v)
+          }
+        }()
         default: break
         }
       }
@@ -3411,11 +5137,14 @@ nonisolated extension WireOpened: SwiftProtobuf.Message, SwiftProtobuf._MessageI
         guard case .readThrough(let v)? = _storage._grant else { preconditionFailure() }
         try visitor.visitSingularMessageField(value: v, fieldNumber: 8)
       }()
-      case nil: break
+      default: break
       }
       if _storage._keepCache != false {
         try visitor.visitSingularBoolField(value: _storage._keepCache, fieldNumber: 9)
       }
+      try { if case .staged(let v)? = _storage._grant {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 10)
+      } }()
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -3433,6 +5162,41 @@ nonisolated extension WireOpened: SwiftProtobuf.Message, SwiftProtobuf._MessageI
       }
       if !storagesAreEqual {return false}
     }
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireStagedFile: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".StagedFile"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}number\0\u{1}direct\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.number) }()
+      case 2: try { try decoder.decodeSingularBoolField(value: &self.direct) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.number != 0 {
+      try visitor.visitSingularUInt64Field(value: self.number, fieldNumber: 1)
+    }
+    if self.direct != false {
+      try visitor.visitSingularBoolField(value: self.direct, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireStagedFile, rhs: WireStagedFile) -> Bool {
+    if lhs.number != rhs.number {return false}
+    if lhs.direct != rhs.direct {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -3610,6 +5374,1145 @@ nonisolated extension WireFetched: SwiftProtobuf.Message, SwiftProtobuf._Message
   }
 }
 
+nonisolated extension WireCommit: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".Commit"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}lease\0\u{1}synchronize\0\u{1}written\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.lease) }()
+      case 2: try { try decoder.decodeSingularBoolField(value: &self.synchronize) }()
+      case 3: try { try decoder.decodeSingularBoolField(value: &self.written) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.lease != 0 {
+      try visitor.visitSingularUInt64Field(value: self.lease, fieldNumber: 1)
+    }
+    if self.synchronize != false {
+      try visitor.visitSingularBoolField(value: self.synchronize, fieldNumber: 2)
+    }
+    if self.written != false {
+      try visitor.visitSingularBoolField(value: self.written, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireCommit, rhs: WireCommit) -> Bool {
+    if lhs.lease != rhs.lease {return false}
+    if lhs.synchronize != rhs.synchronize {return false}
+    if lhs.written != rhs.written {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireCommitted: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".Committed"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}attributes\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularMessageField(value: &self._attributes) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    try { if let v = self._attributes {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireCommitted, rhs: WireCommitted) -> Bool {
+    if lhs._attributes != rhs._attributes {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireReserve: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".Reserve"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}lease\0\u{1}bytes\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.lease) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.bytes) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.lease != 0 {
+      try visitor.visitSingularUInt64Field(value: self.lease, fieldNumber: 1)
+    }
+    if self.bytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.bytes, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireReserve, rhs: WireReserve) -> Bool {
+    if lhs.lease != rhs.lease {return false}
+    if lhs.bytes != rhs.bytes {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireCopyRange: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".CopyRange"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}source\0\u{3}source_offset\0\u{1}destination\0\u{3}destination_offset\0\u{1}length\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.source) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.sourceOffset) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.destination) }()
+      case 4: try { try decoder.decodeSingularUInt64Field(value: &self.destinationOffset) }()
+      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.length) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.source != 0 {
+      try visitor.visitSingularUInt64Field(value: self.source, fieldNumber: 1)
+    }
+    if self.sourceOffset != 0 {
+      try visitor.visitSingularUInt64Field(value: self.sourceOffset, fieldNumber: 2)
+    }
+    if self.destination != 0 {
+      try visitor.visitSingularUInt64Field(value: self.destination, fieldNumber: 3)
+    }
+    if self.destinationOffset != 0 {
+      try visitor.visitSingularUInt64Field(value: self.destinationOffset, fieldNumber: 4)
+    }
+    if self.length != 0 {
+      try visitor.visitSingularUInt64Field(value: self.length, fieldNumber: 5)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireCopyRange, rhs: WireCopyRange) -> Bool {
+    if lhs.source != rhs.source {return false}
+    if lhs.sourceOffset != rhs.sourceOffset {return false}
+    if lhs.destination != rhs.destination {return false}
+    if lhs.destinationOffset != rhs.destinationOffset {return false}
+    if lhs.length != rhs.length {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireCopied: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".Copied"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}length\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.length) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.length != 0 {
+      try visitor.visitSingularUInt64Field(value: self.length, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireCopied, rhs: WireCopied) -> Bool {
+    if lhs.length != rhs.length {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireCaller: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".Caller"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}uid\0\u{1}gid\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt32Field(value: &self.uid) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.gid) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.uid != 0 {
+      try visitor.visitSingularUInt32Field(value: self.uid, fieldNumber: 1)
+    }
+    if self.gid != 0 {
+      try visitor.visitSingularUInt32Field(value: self.gid, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireCaller, rhs: WireCaller) -> Bool {
+    if lhs.uid != rhs.uid {return false}
+    if lhs.gid != rhs.gid {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireCreate: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".Create"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}parent\0\u{1}name\0\u{1}mode\0\u{1}flags\0\u{1}passthrough\0\u{1}caller\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.parent) }()
+      case 2: try { try decoder.decodeSingularBytesField(value: &self.name) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.mode) }()
+      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.flags) }()
+      case 5: try { try decoder.decodeSingularBoolField(value: &self.passthrough) }()
+      case 6: try { try decoder.decodeSingularMessageField(value: &self._caller) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if self.parent != 0 {
+      try visitor.visitSingularUInt64Field(value: self.parent, fieldNumber: 1)
+    }
+    if !self.name.isEmpty {
+      try visitor.visitSingularBytesField(value: self.name, fieldNumber: 2)
+    }
+    if self.mode != 0 {
+      try visitor.visitSingularUInt32Field(value: self.mode, fieldNumber: 3)
+    }
+    if self.flags != 0 {
+      try visitor.visitSingularUInt32Field(value: self.flags, fieldNumber: 4)
+    }
+    if self.passthrough != false {
+      try visitor.visitSingularBoolField(value: self.passthrough, fieldNumber: 5)
+    }
+    try { if let v = self._caller {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 6)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireCreate, rhs: WireCreate) -> Bool {
+    if lhs.parent != rhs.parent {return false}
+    if lhs.name != rhs.name {return false}
+    if lhs.mode != rhs.mode {return false}
+    if lhs.flags != rhs.flags {return false}
+    if lhs.passthrough != rhs.passthrough {return false}
+    if lhs._caller != rhs._caller {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireCreated: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".Created"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}entry\0\u{1}opened\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularMessageField(value: &self._entry) }()
+      case 2: try { try decoder.decodeSingularMessageField(value: &self._opened) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    try { if let v = self._entry {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
+    } }()
+    try { if let v = self._opened {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireCreated, rhs: WireCreated) -> Bool {
+    if lhs._entry != rhs._entry {return false}
+    if lhs._opened != rhs._opened {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireMakeNode: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".MakeNode"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}parent\0\u{1}name\0\u{1}mode\0\u{1}device\0\u{1}caller\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.parent) }()
+      case 2: try { try decoder.decodeSingularBytesField(value: &self.name) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.mode) }()
+      case 4: try { try decoder.decodeSingularUInt64Field(value: &self.device) }()
+      case 5: try { try decoder.decodeSingularMessageField(value: &self._caller) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if self.parent != 0 {
+      try visitor.visitSingularUInt64Field(value: self.parent, fieldNumber: 1)
+    }
+    if !self.name.isEmpty {
+      try visitor.visitSingularBytesField(value: self.name, fieldNumber: 2)
+    }
+    if self.mode != 0 {
+      try visitor.visitSingularUInt32Field(value: self.mode, fieldNumber: 3)
+    }
+    if self.device != 0 {
+      try visitor.visitSingularUInt64Field(value: self.device, fieldNumber: 4)
+    }
+    try { if let v = self._caller {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 5)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireMakeNode, rhs: WireMakeNode) -> Bool {
+    if lhs.parent != rhs.parent {return false}
+    if lhs.name != rhs.name {return false}
+    if lhs.mode != rhs.mode {return false}
+    if lhs.device != rhs.device {return false}
+    if lhs._caller != rhs._caller {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireMakeDirectory: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".MakeDirectory"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}parent\0\u{1}name\0\u{1}mode\0\u{1}caller\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.parent) }()
+      case 2: try { try decoder.decodeSingularBytesField(value: &self.name) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.mode) }()
+      case 4: try { try decoder.decodeSingularMessageField(value: &self._caller) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if self.parent != 0 {
+      try visitor.visitSingularUInt64Field(value: self.parent, fieldNumber: 1)
+    }
+    if !self.name.isEmpty {
+      try visitor.visitSingularBytesField(value: self.name, fieldNumber: 2)
+    }
+    if self.mode != 0 {
+      try visitor.visitSingularUInt32Field(value: self.mode, fieldNumber: 3)
+    }
+    try { if let v = self._caller {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireMakeDirectory, rhs: WireMakeDirectory) -> Bool {
+    if lhs.parent != rhs.parent {return false}
+    if lhs.name != rhs.name {return false}
+    if lhs.mode != rhs.mode {return false}
+    if lhs._caller != rhs._caller {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireMakeSymbolicLink: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".MakeSymbolicLink"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}parent\0\u{1}name\0\u{1}target\0\u{1}caller\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.parent) }()
+      case 2: try { try decoder.decodeSingularBytesField(value: &self.name) }()
+      case 3: try { try decoder.decodeSingularBytesField(value: &self.target) }()
+      case 4: try { try decoder.decodeSingularMessageField(value: &self._caller) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if self.parent != 0 {
+      try visitor.visitSingularUInt64Field(value: self.parent, fieldNumber: 1)
+    }
+    if !self.name.isEmpty {
+      try visitor.visitSingularBytesField(value: self.name, fieldNumber: 2)
+    }
+    if !self.target.isEmpty {
+      try visitor.visitSingularBytesField(value: self.target, fieldNumber: 3)
+    }
+    try { if let v = self._caller {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireMakeSymbolicLink, rhs: WireMakeSymbolicLink) -> Bool {
+    if lhs.parent != rhs.parent {return false}
+    if lhs.name != rhs.name {return false}
+    if lhs.target != rhs.target {return false}
+    if lhs._caller != rhs._caller {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireMakeHardLink: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".MakeHardLink"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}inode\0\u{1}parent\0\u{1}name\0\u{1}caller\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.inode) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.parent) }()
+      case 3: try { try decoder.decodeSingularBytesField(value: &self.name) }()
+      case 4: try { try decoder.decodeSingularMessageField(value: &self._caller) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if self.inode != 0 {
+      try visitor.visitSingularUInt64Field(value: self.inode, fieldNumber: 1)
+    }
+    if self.parent != 0 {
+      try visitor.visitSingularUInt64Field(value: self.parent, fieldNumber: 2)
+    }
+    if !self.name.isEmpty {
+      try visitor.visitSingularBytesField(value: self.name, fieldNumber: 3)
+    }
+    try { if let v = self._caller {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireMakeHardLink, rhs: WireMakeHardLink) -> Bool {
+    if lhs.inode != rhs.inode {return false}
+    if lhs.parent != rhs.parent {return false}
+    if lhs.name != rhs.name {return false}
+    if lhs._caller != rhs._caller {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireRemove: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".Remove"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}parent\0\u{1}name\0\u{1}directory\0\u{1}caller\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.parent) }()
+      case 2: try { try decoder.decodeSingularBytesField(value: &self.name) }()
+      case 3: try { try decoder.decodeSingularBoolField(value: &self.directory) }()
+      case 4: try { try decoder.decodeSingularMessageField(value: &self._caller) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if self.parent != 0 {
+      try visitor.visitSingularUInt64Field(value: self.parent, fieldNumber: 1)
+    }
+    if !self.name.isEmpty {
+      try visitor.visitSingularBytesField(value: self.name, fieldNumber: 2)
+    }
+    if self.directory != false {
+      try visitor.visitSingularBoolField(value: self.directory, fieldNumber: 3)
+    }
+    try { if let v = self._caller {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 4)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireRemove, rhs: WireRemove) -> Bool {
+    if lhs.parent != rhs.parent {return false}
+    if lhs.name != rhs.name {return false}
+    if lhs.directory != rhs.directory {return false}
+    if lhs._caller != rhs._caller {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireRename: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".Rename"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}parent\0\u{1}name\0\u{3}new_parent\0\u{3}new_name\0\u{1}flags\0\u{1}caller\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.parent) }()
+      case 2: try { try decoder.decodeSingularBytesField(value: &self.name) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.newParent) }()
+      case 4: try { try decoder.decodeSingularBytesField(value: &self.newName) }()
+      case 5: try { try decoder.decodeSingularUInt32Field(value: &self.flags) }()
+      case 6: try { try decoder.decodeSingularMessageField(value: &self._caller) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if self.parent != 0 {
+      try visitor.visitSingularUInt64Field(value: self.parent, fieldNumber: 1)
+    }
+    if !self.name.isEmpty {
+      try visitor.visitSingularBytesField(value: self.name, fieldNumber: 2)
+    }
+    if self.newParent != 0 {
+      try visitor.visitSingularUInt64Field(value: self.newParent, fieldNumber: 3)
+    }
+    if !self.newName.isEmpty {
+      try visitor.visitSingularBytesField(value: self.newName, fieldNumber: 4)
+    }
+    if self.flags != 0 {
+      try visitor.visitSingularUInt32Field(value: self.flags, fieldNumber: 5)
+    }
+    try { if let v = self._caller {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 6)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireRename, rhs: WireRename) -> Bool {
+    if lhs.parent != rhs.parent {return false}
+    if lhs.name != rhs.name {return false}
+    if lhs.newParent != rhs.newParent {return false}
+    if lhs.newName != rhs.newName {return false}
+    if lhs.flags != rhs.flags {return false}
+    if lhs._caller != rhs._caller {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireTimeChange: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".TimeChange"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}now\0\u{1}seconds\0\u{1}nanoseconds\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularBoolField(value: &self.now) }()
+      case 2: try { try decoder.decodeSingularSInt64Field(value: &self.seconds) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.nanoseconds) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.now != false {
+      try visitor.visitSingularBoolField(value: self.now, fieldNumber: 1)
+    }
+    if self.seconds != 0 {
+      try visitor.visitSingularSInt64Field(value: self.seconds, fieldNumber: 2)
+    }
+    if self.nanoseconds != 0 {
+      try visitor.visitSingularUInt32Field(value: self.nanoseconds, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireTimeChange, rhs: WireTimeChange) -> Bool {
+    if lhs.now != rhs.now {return false}
+    if lhs.seconds != rhs.seconds {return false}
+    if lhs.nanoseconds != rhs.nanoseconds {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireSetAttributes: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".SetAttributes"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}inode\0\u{1}mode\0\u{1}uid\0\u{1}gid\0\u{1}size\0\u{1}accessed\0\u{1}modified\0\u{1}lease\0\u{1}caller\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.inode) }()
+      case 2: try { try decoder.decodeSingularUInt32Field(value: &self._mode) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self._uid) }()
+      case 4: try { try decoder.decodeSingularUInt32Field(value: &self._gid) }()
+      case 5: try { try decoder.decodeSingularUInt64Field(value: &self._size) }()
+      case 6: try { try decoder.decodeSingularMessageField(value: &self._accessed) }()
+      case 7: try { try decoder.decodeSingularMessageField(value: &self._modified) }()
+      case 8: try { try decoder.decodeSingularUInt64Field(value: &self.lease) }()
+      case 9: try { try decoder.decodeSingularMessageField(value: &self._caller) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if self.inode != 0 {
+      try visitor.visitSingularUInt64Field(value: self.inode, fieldNumber: 1)
+    }
+    try { if let v = self._mode {
+      try visitor.visitSingularUInt32Field(value: v, fieldNumber: 2)
+    } }()
+    try { if let v = self._uid {
+      try visitor.visitSingularUInt32Field(value: v, fieldNumber: 3)
+    } }()
+    try { if let v = self._gid {
+      try visitor.visitSingularUInt32Field(value: v, fieldNumber: 4)
+    } }()
+    try { if let v = self._size {
+      try visitor.visitSingularUInt64Field(value: v, fieldNumber: 5)
+    } }()
+    try { if let v = self._accessed {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 6)
+    } }()
+    try { if let v = self._modified {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 7)
+    } }()
+    if self.lease != 0 {
+      try visitor.visitSingularUInt64Field(value: self.lease, fieldNumber: 8)
+    }
+    try { if let v = self._caller {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 9)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireSetAttributes, rhs: WireSetAttributes) -> Bool {
+    if lhs.inode != rhs.inode {return false}
+    if lhs._mode != rhs._mode {return false}
+    if lhs._uid != rhs._uid {return false}
+    if lhs._gid != rhs._gid {return false}
+    if lhs._size != rhs._size {return false}
+    if lhs._accessed != rhs._accessed {return false}
+    if lhs._modified != rhs._modified {return false}
+    if lhs.lease != rhs.lease {return false}
+    if lhs._caller != rhs._caller {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireSetExtendedAttribute: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".SetExtendedAttribute"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}inode\0\u{1}name\0\u{1}value\0\u{1}flags\0\u{1}caller\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.inode) }()
+      case 2: try { try decoder.decodeSingularBytesField(value: &self.name) }()
+      case 3: try { try decoder.decodeSingularBytesField(value: &self.value) }()
+      case 4: try { try decoder.decodeSingularUInt32Field(value: &self.flags) }()
+      case 5: try { try decoder.decodeSingularMessageField(value: &self._caller) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if self.inode != 0 {
+      try visitor.visitSingularUInt64Field(value: self.inode, fieldNumber: 1)
+    }
+    if !self.name.isEmpty {
+      try visitor.visitSingularBytesField(value: self.name, fieldNumber: 2)
+    }
+    if !self.value.isEmpty {
+      try visitor.visitSingularBytesField(value: self.value, fieldNumber: 3)
+    }
+    if self.flags != 0 {
+      try visitor.visitSingularUInt32Field(value: self.flags, fieldNumber: 4)
+    }
+    try { if let v = self._caller {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 5)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireSetExtendedAttribute, rhs: WireSetExtendedAttribute) -> Bool {
+    if lhs.inode != rhs.inode {return false}
+    if lhs.name != rhs.name {return false}
+    if lhs.value != rhs.value {return false}
+    if lhs.flags != rhs.flags {return false}
+    if lhs._caller != rhs._caller {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireRemoveExtendedAttribute: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".RemoveExtendedAttribute"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}inode\0\u{1}name\0\u{1}caller\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.inode) }()
+      case 2: try { try decoder.decodeSingularBytesField(value: &self.name) }()
+      case 3: try { try decoder.decodeSingularMessageField(value: &self._caller) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if self.inode != 0 {
+      try visitor.visitSingularUInt64Field(value: self.inode, fieldNumber: 1)
+    }
+    if !self.name.isEmpty {
+      try visitor.visitSingularBytesField(value: self.name, fieldNumber: 2)
+    }
+    try { if let v = self._caller {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 3)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireRemoveExtendedAttribute, rhs: WireRemoveExtendedAttribute) -> Bool {
+    if lhs.inode != rhs.inode {return false}
+    if lhs.name != rhs.name {return false}
+    if lhs._caller != rhs._caller {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireListExtendedAttributes: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".ListExtendedAttributes"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}inode\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.inode) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.inode != 0 {
+      try visitor.visitSingularUInt64Field(value: self.inode, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireListExtendedAttributes, rhs: WireListExtendedAttributes) -> Bool {
+    if lhs.inode != rhs.inode {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireExtendedAttributeNames: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".ExtendedAttributeNames"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}names\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeRepeatedBytesField(value: &self.names) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.names.isEmpty {
+      try visitor.visitRepeatedBytesField(value: self.names, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireExtendedAttributeNames, rhs: WireExtendedAttributeNames) -> Bool {
+    if lhs.names != rhs.names {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireSynchronizeDirectory: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".SynchronizeDirectory"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}inode\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.inode) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.inode != 0 {
+      try visitor.visitSingularUInt64Field(value: self.inode, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireSynchronizeDirectory, rhs: WireSynchronizeDirectory) -> Bool {
+    if lhs.inode != rhs.inode {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireFileLock: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".FileLock"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}kind\0\u{1}start\0\u{1}end\0\u{1}owner\0\u{1}pid\0\u{3}whole_file\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularEnumField(value: &self.kind) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.start) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.end) }()
+      case 4: try { try decoder.decodeSingularUInt64Field(value: &self.owner) }()
+      case 5: try { try decoder.decodeSingularInt32Field(value: &self.pid) }()
+      case 6: try { try decoder.decodeSingularBoolField(value: &self.wholeFile) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.kind != .unlocked {
+      try visitor.visitSingularEnumField(value: self.kind, fieldNumber: 1)
+    }
+    if self.start != 0 {
+      try visitor.visitSingularUInt64Field(value: self.start, fieldNumber: 2)
+    }
+    if self.end != 0 {
+      try visitor.visitSingularUInt64Field(value: self.end, fieldNumber: 3)
+    }
+    if self.owner != 0 {
+      try visitor.visitSingularUInt64Field(value: self.owner, fieldNumber: 4)
+    }
+    if self.pid != 0 {
+      try visitor.visitSingularInt32Field(value: self.pid, fieldNumber: 5)
+    }
+    if self.wholeFile != false {
+      try visitor.visitSingularBoolField(value: self.wholeFile, fieldNumber: 6)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireFileLock, rhs: WireFileLock) -> Bool {
+    if lhs.kind != rhs.kind {return false}
+    if lhs.start != rhs.start {return false}
+    if lhs.end != rhs.end {return false}
+    if lhs.owner != rhs.owner {return false}
+    if lhs.pid != rhs.pid {return false}
+    if lhs.wholeFile != rhs.wholeFile {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireFileLock.Kind: SwiftProtobuf._ProtoNameProviding {
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0UNLOCKED\0\u{1}SHARED\0\u{1}EXCLUSIVE\0")
+}
+
+nonisolated extension WireGetLock: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".GetLock"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}inode\0\u{1}lock\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.inode) }()
+      case 2: try { try decoder.decodeSingularMessageField(value: &self._lock) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if self.inode != 0 {
+      try visitor.visitSingularUInt64Field(value: self.inode, fieldNumber: 1)
+    }
+    try { if let v = self._lock {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireGetLock, rhs: WireGetLock) -> Bool {
+    if lhs.inode != rhs.inode {return false}
+    if lhs._lock != rhs._lock {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireLockState: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".LockState"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}lock\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularMessageField(value: &self._lock) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    try { if let v = self._lock {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
+    } }()
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireLockState, rhs: WireLockState) -> Bool {
+    if lhs._lock != rhs._lock {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireSetLock: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".SetLock"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}inode\0\u{1}lock\0\u{1}wait\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.inode) }()
+      case 2: try { try decoder.decodeSingularMessageField(value: &self._lock) }()
+      case 3: try { try decoder.decodeSingularBoolField(value: &self.wait) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    // The use of inline closures is to circumvent an issue where the compiler
+    // allocates stack space for every if/case branch local when no optimizations
+    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+    // https://github.com/apple/swift-protobuf/issues/1182
+    if self.inode != 0 {
+      try visitor.visitSingularUInt64Field(value: self.inode, fieldNumber: 1)
+    }
+    try { if let v = self._lock {
+      try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
+    } }()
+    if self.wait != false {
+      try visitor.visitSingularBoolField(value: self.wait, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireSetLock, rhs: WireSetLock) -> Bool {
+    if lhs.inode != rhs.inode {return false}
+    if lhs._lock != rhs._lock {return false}
+    if lhs.wait != rhs.wait {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireCancelLock: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".CancelLock"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}request\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.request) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.request != 0 {
+      try visitor.visitSingularUInt64Field(value: self.request, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireCancelLock, rhs: WireCancelLock) -> Bool {
+    if lhs.request != rhs.request {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
 nonisolated extension WireAccessReport: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".AccessReport"
   package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}ranges\0")
@@ -3771,7 +6674,7 @@ nonisolated extension WireGetStatus: SwiftProtobuf.Message, SwiftProtobuf._Messa
 
 nonisolated extension WireStatus: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Status"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pid\0\u{1}software\0\u{1}socket\0\u{3}uptime_seconds\0\u{1}tiers\0\u{1}stores\0\u{1}mounts\0\u{1}notes\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pid\0\u{1}software\0\u{1}socket\0\u{3}uptime_seconds\0\u{1}tiers\0\u{1}stores\0\u{1}mounts\0\u{1}notes\0\u{1}pending\0\u{1}conflicts\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3787,6 +6690,8 @@ nonisolated extension WireStatus: SwiftProtobuf.Message, SwiftProtobuf._MessageI
       case 6: try { try decoder.decodeRepeatedMessageField(value: &self.stores) }()
       case 7: try { try decoder.decodeRepeatedMessageField(value: &self.mounts) }()
       case 8: try { try decoder.decodeRepeatedStringField(value: &self.notes) }()
+      case 9: try { try decoder.decodeRepeatedMessageField(value: &self.pending) }()
+      case 10: try { try decoder.decodeSingularUInt64Field(value: &self.conflicts) }()
       default: break
       }
     }
@@ -3817,6 +6722,12 @@ nonisolated extension WireStatus: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     if !self.notes.isEmpty {
       try visitor.visitRepeatedStringField(value: self.notes, fieldNumber: 8)
     }
+    if !self.pending.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.pending, fieldNumber: 9)
+    }
+    if self.conflicts != 0 {
+      try visitor.visitSingularUInt64Field(value: self.conflicts, fieldNumber: 10)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -3829,6 +6740,8 @@ nonisolated extension WireStatus: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     if lhs.stores != rhs.stores {return false}
     if lhs.mounts != rhs.mounts {return false}
     if lhs.notes != rhs.notes {return false}
+    if lhs.pending != rhs.pending {return false}
+    if lhs.conflicts != rhs.conflicts {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -3891,7 +6804,7 @@ nonisolated extension WireStatus.Tier: SwiftProtobuf.Message, SwiftProtobuf._Mes
 
 nonisolated extension WireStatus.Store: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = WireStatus.protoMessageName + ".Store"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}identity\0\u{1}requests\0\u{3}bytes_received\0\u{1}errors\0\u{1}retries\0\u{3}unnameable_keys\0\u{3}shadowed_objects\0\u{3}last_error\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}identity\0\u{1}requests\0\u{3}bytes_received\0\u{1}errors\0\u{1}retries\0\u{3}unnameable_keys\0\u{3}shadowed_objects\0\u{3}last_error\0\u{1}conditions\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3907,6 +6820,7 @@ nonisolated extension WireStatus.Store: SwiftProtobuf.Message, SwiftProtobuf._Me
       case 6: try { try decoder.decodeSingularUInt64Field(value: &self.unnameableKeys) }()
       case 7: try { try decoder.decodeSingularUInt64Field(value: &self.shadowedObjects) }()
       case 8: try { try decoder.decodeSingularStringField(value: &self.lastError) }()
+      case 9: try { try decoder.decodeSingularStringField(value: &self.conditions) }()
       default: break
       }
     }
@@ -3937,6 +6851,9 @@ nonisolated extension WireStatus.Store: SwiftProtobuf.Message, SwiftProtobuf._Me
     if !self.lastError.isEmpty {
       try visitor.visitSingularStringField(value: self.lastError, fieldNumber: 8)
     }
+    if !self.conditions.isEmpty {
+      try visitor.visitSingularStringField(value: self.conditions, fieldNumber: 9)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -3949,6 +6866,67 @@ nonisolated extension WireStatus.Store: SwiftProtobuf.Message, SwiftProtobuf._Me
     if lhs.unnameableKeys != rhs.unnameableKeys {return false}
     if lhs.shadowedObjects != rhs.shadowedObjects {return false}
     if lhs.lastError != rhs.lastError {return false}
+    if lhs.conditions != rhs.conditions {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireStatus.PendingFile: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = WireStatus.protoMessageName + ".PendingFile"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}path\0\u{1}store\0\u{1}state\0\u{1}bytes\0\u{3}uploaded_bytes\0\u{3}last_error\0\u{3}age_seconds\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.path) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.store) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.state) }()
+      case 4: try { try decoder.decodeSingularUInt64Field(value: &self.bytes) }()
+      case 5: try { try decoder.decodeSingularUInt64Field(value: &self.uploadedBytes) }()
+      case 6: try { try decoder.decodeSingularStringField(value: &self.lastError) }()
+      case 7: try { try decoder.decodeSingularUInt64Field(value: &self.ageSeconds) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.path.isEmpty {
+      try visitor.visitSingularStringField(value: self.path, fieldNumber: 1)
+    }
+    if !self.store.isEmpty {
+      try visitor.visitSingularStringField(value: self.store, fieldNumber: 2)
+    }
+    if !self.state.isEmpty {
+      try visitor.visitSingularStringField(value: self.state, fieldNumber: 3)
+    }
+    if self.bytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.bytes, fieldNumber: 4)
+    }
+    if self.uploadedBytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.uploadedBytes, fieldNumber: 5)
+    }
+    if !self.lastError.isEmpty {
+      try visitor.visitSingularStringField(value: self.lastError, fieldNumber: 6)
+    }
+    if self.ageSeconds != 0 {
+      try visitor.visitSingularUInt64Field(value: self.ageSeconds, fieldNumber: 7)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireStatus.PendingFile, rhs: WireStatus.PendingFile) -> Bool {
+    if lhs.path != rhs.path {return false}
+    if lhs.store != rhs.store {return false}
+    if lhs.state != rhs.state {return false}
+    if lhs.bytes != rhs.bytes {return false}
+    if lhs.uploadedBytes != rhs.uploadedBytes {return false}
+    if lhs.lastError != rhs.lastError {return false}
+    if lhs.ageSeconds != rhs.ageSeconds {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -4417,6 +7395,179 @@ nonisolated extension WireSynchronize: SwiftProtobuf.Message, SwiftProtobuf._Mes
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
+}
+
+nonisolated extension WireFlush: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".Flush"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}inode\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.inode) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.inode != 0 {
+      try visitor.visitSingularUInt64Field(value: self.inode, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireFlush, rhs: WireFlush) -> Bool {
+    if lhs.inode != rhs.inode {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireListConflicts: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".ListConflicts"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap()
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    // Load everything into unknown fields
+    while try decoder.nextFieldNumber() != nil {}
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireListConflicts, rhs: WireListConflicts) -> Bool {
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireConflicts: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".Conflicts"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}conflicts\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeRepeatedMessageField(value: &self.conflicts) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.conflicts.isEmpty {
+      try visitor.visitRepeatedMessageField(value: self.conflicts, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireConflicts, rhs: WireConflicts) -> Bool {
+    if lhs.conflicts != rhs.conflicts {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireConflicts.Conflict: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = WireConflicts.protoMessageName + ".Conflict"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}number\0\u{1}url\0\u{1}bytes\0\u{1}seconds\0\u{1}reason\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.number) }()
+      case 2: try { try decoder.decodeSingularStringField(value: &self.url) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.bytes) }()
+      case 4: try { try decoder.decodeSingularSInt64Field(value: &self.seconds) }()
+      case 5: try { try decoder.decodeSingularStringField(value: &self.reason) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.number != 0 {
+      try visitor.visitSingularUInt64Field(value: self.number, fieldNumber: 1)
+    }
+    if !self.url.isEmpty {
+      try visitor.visitSingularStringField(value: self.url, fieldNumber: 2)
+    }
+    if self.bytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.bytes, fieldNumber: 3)
+    }
+    if self.seconds != 0 {
+      try visitor.visitSingularSInt64Field(value: self.seconds, fieldNumber: 4)
+    }
+    if !self.reason.isEmpty {
+      try visitor.visitSingularStringField(value: self.reason, fieldNumber: 5)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireConflicts.Conflict, rhs: WireConflicts.Conflict) -> Bool {
+    if lhs.number != rhs.number {return false}
+    if lhs.url != rhs.url {return false}
+    if lhs.bytes != rhs.bytes {return false}
+    if lhs.seconds != rhs.seconds {return false}
+    if lhs.reason != rhs.reason {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireResolveConflict: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".ResolveConflict"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}number\0\u{1}action\0\u{1}path\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.number) }()
+      case 2: try { try decoder.decodeSingularEnumField(value: &self.action) }()
+      case 3: try { try decoder.decodeSingularStringField(value: &self.path) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if self.number != 0 {
+      try visitor.visitSingularUInt64Field(value: self.number, fieldNumber: 1)
+    }
+    if self.action != .restore {
+      try visitor.visitSingularEnumField(value: self.action, fieldNumber: 2)
+    }
+    if !self.path.isEmpty {
+      try visitor.visitSingularStringField(value: self.path, fieldNumber: 3)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireResolveConflict, rhs: WireResolveConflict) -> Bool {
+    if lhs.number != rhs.number {return false}
+    if lhs.action != rhs.action {return false}
+    if lhs.path != rhs.path {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireResolveConflict.Action: SwiftProtobuf._ProtoNameProviding {
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0RESTORE\0\u{1}DISCARD\0")
 }
 
 nonisolated extension WireShutdown: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {

@@ -80,7 +80,7 @@ extension MountedFileSystem {
         default:
             var request = WireGetExtendedAttribute()
             request.inode = inode
-            request.name = name
+            request.name = .init(ByteString(name).bytes)
             link.request(.getExtendedAttribute(request)) { result in
                 answer(
                     result.answer { body in

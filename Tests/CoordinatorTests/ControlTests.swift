@@ -85,7 +85,7 @@ import UnderStores
         func attribute(_ name: String) async throws -> String {
             var request = WireGetExtendedAttribute()
             request.inode = file.inode
-            request.name = name
+            request.name = ByteString(name).data
             guard case .extendedAttribute(let value) = try await client.send(.getExtendedAttribute(request)).body else {
                 throw Errno.protocolError
             }
