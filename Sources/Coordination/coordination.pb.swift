@@ -748,6 +748,9 @@ package nonisolated struct WireAttach: Sendable {
   /// answers an Invalidate that has an id
   package var acknowledges: Bool = false
 
+  /// 16 random bytes of the mount process, the same on every connection: whose `operation` numbers these are.
+  package var client: Data = Data()
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -958,30 +961,43 @@ package nonisolated struct WireMountSpecification: @unchecked Sendable {
   fileprivate var _storage = _StorageClass.defaultInstance
 }
 
-package nonisolated struct WireAttached: Sendable {
+package nonisolated struct WireAttached: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
   /// inode number of the volume's root
-  package var root: UInt64 = 0
+  package var root: UInt64 {
+    get {_storage._root}
+    set {_uniqueStorage()._root = newValue}
+  }
 
   package var attributes: WireAttributes {
-    get {_attributes ?? WireAttributes()}
-    set {_attributes = newValue}
+    get {_storage._attributes ?? WireAttributes()}
+    set {_uniqueStorage()._attributes = newValue}
   }
   /// Returns true if `attributes` has been explicitly set.
-  package var hasAttributes: Bool {self._attributes != nil}
+  package var hasAttributes: Bool {_storage._attributes != nil}
   /// Clears the value of `attributes`. Subsequent reads from it will return its default value.
-  package mutating func clearAttributes() {self._attributes = nil}
+  package mutating func clearAttributes() {_uniqueStorage()._attributes = nil}
 
-  package var volume: String = String()
+  package var volume: String {
+    get {_storage._volume}
+    set {_uniqueStorage()._volume = newValue}
+  }
+
+  /// Some store of the volume keeps attributes of the kernel's own namespaces (security., system., trusted.). Without it
+  /// the mount answers for them itself: the kernel asks for them at nearly every call.
+  package var kernelAttributes: Bool {
+    get {_storage._kernelAttributes}
+    set {_uniqueStorage()._kernelAttributes = newValue}
+  }
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
 
-  fileprivate var _attributes: WireAttributes? = nil
+  fileprivate var _storage = _StorageClass.defaultInstance
 }
 
 /// Descriptor: the mount's /dev/fuse connection, kept for backing ids.
@@ -1288,7 +1304,7 @@ package nonisolated struct WireOpened: @unchecked Sendable {
     set {_uniqueStorage()._grant = newValue}
   }
 
-  /// the kernel serves every read
+  /// the kernel serves every read and write; opened for writing: descriptor: the same file
   package var backingID: Int32 {
     get {
       if case .backingID(let v)? = _storage._grant {return v}
@@ -1360,7 +1376,7 @@ package nonisolated struct WireOpened: @unchecked Sendable {
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package nonisolated enum OneOf_Grant: Equatable, Sendable {
-    /// the kernel serves every read
+    /// the kernel serves every read and write; opened for writing: descriptor: the same file
     case backingID(Int32)
     /// descriptor: a file with all bytes of the version
     case whole(WireWholeFile)
@@ -1392,6 +1408,9 @@ package nonisolated struct WireStagedFile: Sendable {
   package var number: UInt64 = 0
 
   package var direct: Bool = false
+
+  /// by so many bytes it may grow before the mount asks with Reserve
+  package var room: UInt64 = 0
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1435,6 +1454,9 @@ package nonisolated struct WireRelease: Sendable {
   // methods supported on all messages.
 
   package var lease: UInt64 = 0
+
+  /// the mount has written through this lease since the last Commit
+  package var written: Bool = false
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1521,7 +1543,7 @@ package nonisolated struct WireCommitted: Sendable {
   fileprivate var _attributes: WireAttributes? = nil
 }
 
-/// Asks for room for `bytes` more of a staged file; answered by Done when there is, which may be when uploads have made
+/// Asks for room for a staged file to grow by `bytes` more; answered by Done when there is, which may be when uploads have made
 /// some, or by ENOSPC when none can come.
 package nonisolated struct WireReserve: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
@@ -1839,6 +1861,7 @@ package nonisolated struct WireTimeChange: Sendable {
   package init() {}
 }
 
+/// A time that is set stays until the file is written again, whatever the staged file's own time is.
 package nonisolated struct WireSetAttributes: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -2128,7 +2151,7 @@ package nonisolated struct WireLockState: Sendable {
   fileprivate var _lock: WireFileLock? = nil
 }
 
-/// Answered by Done; EAGAIN when there is a conflict and `wait` is not set; EDEADLK for fcntl locks that wait in a circle.
+/// Carries `operation`. Answered by Done; EAGAIN when there is a conflict and `wait` is not set; EDEADLK for fcntl locks that wait in a circle.
 /// All locks of an owner go with UNLOCKED over the whole range, or with the session.
 package nonisolated struct WireSetLock: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
@@ -2155,13 +2178,13 @@ package nonisolated struct WireSetLock: Sendable {
   fileprivate var _lock: WireFileLock? = nil
 }
 
-/// Ends a SetLock that waits: it is answered EINTR. `request` is the id of its Envelope. No reply.
+/// Ends a SetLock that waits: it is answered EINTR. `operation` is the number in its Envelope. No reply.
 package nonisolated struct WireCancelLock: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
-  package var request: UInt64 = 0
+  package var operation: UInt64 = 0
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -3970,7 +3993,7 @@ nonisolated extension WireWelcome: SwiftProtobuf.Message, SwiftProtobuf._Message
 
 nonisolated extension WireAttach: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Attach"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}volume\0\u{3}mount_path\0\u{1}resuming\0\u{1}acknowledges\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}volume\0\u{3}mount_path\0\u{1}resuming\0\u{1}acknowledges\0\u{1}client\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -3982,6 +4005,7 @@ nonisolated extension WireAttach: SwiftProtobuf.Message, SwiftProtobuf._MessageI
       case 2: try { try decoder.decodeSingularStringField(value: &self.mountPath) }()
       case 3: try { try decoder.decodeSingularBoolField(value: &self.resuming) }()
       case 4: try { try decoder.decodeSingularBoolField(value: &self.acknowledges) }()
+      case 5: try { try decoder.decodeSingularBytesField(value: &self.client) }()
       default: break
       }
     }
@@ -4004,6 +4028,9 @@ nonisolated extension WireAttach: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     if self.acknowledges != false {
       try visitor.visitSingularBoolField(value: self.acknowledges, fieldNumber: 4)
     }
+    if !self.client.isEmpty {
+      try visitor.visitSingularBytesField(value: self.client, fieldNumber: 5)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -4012,6 +4039,7 @@ nonisolated extension WireAttach: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     if lhs.mountPath != rhs.mountPath {return false}
     if lhs.resuming != rhs.resuming {return false}
     if lhs.acknowledges != rhs.acknowledges {return false}
+    if lhs.client != rhs.client {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -4315,43 +4343,90 @@ nonisolated extension WireMountSpecification: SwiftProtobuf.Message, SwiftProtob
 
 nonisolated extension WireAttached: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Attached"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}root\0\u{1}attributes\0\u{1}volume\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}root\0\u{1}attributes\0\u{1}volume\0\u{3}kernel_attributes\0")
+
+  fileprivate class _StorageClass {
+    var _root: UInt64 = 0
+    var _attributes: WireAttributes? = nil
+    var _volume: String = String()
+    var _kernelAttributes: Bool = false
+
+      // This property is used as the initial default value for new instances of the type.
+      // The type itself is protecting the reference to its storage via CoW semantics.
+      // This will force a copy to be made of this reference when the first mutation occurs;
+      // hence, it is safe to mark this as `nonisolated(unsafe)`.
+      static nonisolated(unsafe) let defaultInstance = _StorageClass()
+
+    private init() {}
+
+    init(copying source: _StorageClass) {
+      _root = source._root
+      _attributes = source._attributes
+      _volume = source._volume
+      _kernelAttributes = source._kernelAttributes
+    }
+  }
+
+  fileprivate mutating func _uniqueStorage() -> _StorageClass {
+    if !isKnownUniquelyReferenced(&_storage) {
+      _storage = _StorageClass(copying: _storage)
+    }
+    return _storage
+  }
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.root) }()
-      case 2: try { try decoder.decodeSingularMessageField(value: &self._attributes) }()
-      case 3: try { try decoder.decodeSingularStringField(value: &self.volume) }()
-      default: break
+    _ = _uniqueStorage()
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      while let fieldNumber = try decoder.nextFieldNumber() {
+        // The use of inline closures is to circumvent an issue where the compiler
+        // allocates stack space for every case branch when no optimizations are
+        // enabled. https://github.com/apple/swift-protobuf/issues/1034
+        switch fieldNumber {
+        case 1: try { try decoder.decodeSingularUInt64Field(value: &_storage._root) }()
+        case 2: try { try decoder.decodeSingularMessageField(value: &_storage._attributes) }()
+        case 3: try { try decoder.decodeSingularStringField(value: &_storage._volume) }()
+        case 4: try { try decoder.decodeSingularBoolField(value: &_storage._kernelAttributes) }()
+        default: break
+        }
       }
     }
   }
 
   package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    // The use of inline closures is to circumvent an issue where the compiler
-    // allocates stack space for every if/case branch local when no optimizations
-    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
-    // https://github.com/apple/swift-protobuf/issues/1182
-    if self.root != 0 {
-      try visitor.visitSingularUInt64Field(value: self.root, fieldNumber: 1)
-    }
-    try { if let v = self._attributes {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
-    } }()
-    if !self.volume.isEmpty {
-      try visitor.visitSingularStringField(value: self.volume, fieldNumber: 3)
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every if/case branch local when no optimizations
+      // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+      // https://github.com/apple/swift-protobuf/issues/1182
+      if _storage._root != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._root, fieldNumber: 1)
+      }
+      try { if let v = _storage._attributes {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
+      } }()
+      if !_storage._volume.isEmpty {
+        try visitor.visitSingularStringField(value: _storage._volume, fieldNumber: 3)
+      }
+      if _storage._kernelAttributes != false {
+        try visitor.visitSingularBoolField(value: _storage._kernelAttributes, fieldNumber: 4)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: WireAttached, rhs: WireAttached) -> Bool {
-    if lhs.root != rhs.root {return false}
-    if lhs._attributes != rhs._attributes {return false}
-    if lhs.volume != rhs.volume {return false}
+    if lhs._storage !== rhs._storage {
+      let storagesAreEqual: Bool = withExtendedLifetime((lhs._storage, rhs._storage)) { (_args: (_StorageClass, _StorageClass)) in
+        let _storage = _args.0
+        let rhs_storage = _args.1
+        if _storage._root != rhs_storage._root {return false}
+        if _storage._attributes != rhs_storage._attributes {return false}
+        if _storage._volume != rhs_storage._volume {return false}
+        if _storage._kernelAttributes != rhs_storage._kernelAttributes {return false}
+        return true
+      }
+      if !storagesAreEqual {return false}
+    }
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -5169,7 +5244,7 @@ nonisolated extension WireOpened: SwiftProtobuf.Message, SwiftProtobuf._MessageI
 
 nonisolated extension WireStagedFile: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".StagedFile"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}number\0\u{1}direct\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}number\0\u{1}direct\0\u{1}room\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -5179,6 +5254,7 @@ nonisolated extension WireStagedFile: SwiftProtobuf.Message, SwiftProtobuf._Mess
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularUInt64Field(value: &self.number) }()
       case 2: try { try decoder.decodeSingularBoolField(value: &self.direct) }()
+      case 3: try { try decoder.decodeSingularUInt64Field(value: &self.room) }()
       default: break
       }
     }
@@ -5191,12 +5267,16 @@ nonisolated extension WireStagedFile: SwiftProtobuf.Message, SwiftProtobuf._Mess
     if self.direct != false {
       try visitor.visitSingularBoolField(value: self.direct, fieldNumber: 2)
     }
+    if self.room != 0 {
+      try visitor.visitSingularUInt64Field(value: self.room, fieldNumber: 3)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: WireStagedFile, rhs: WireStagedFile) -> Bool {
     if lhs.number != rhs.number {return false}
     if lhs.direct != rhs.direct {return false}
+    if lhs.room != rhs.room {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -5261,7 +5341,7 @@ nonisolated extension WireReadThroughFile: SwiftProtobuf.Message, SwiftProtobuf.
 
 nonisolated extension WireRelease: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Release"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}lease\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}lease\0\u{1}written\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -5270,6 +5350,7 @@ nonisolated extension WireRelease: SwiftProtobuf.Message, SwiftProtobuf._Message
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularUInt64Field(value: &self.lease) }()
+      case 2: try { try decoder.decodeSingularBoolField(value: &self.written) }()
       default: break
       }
     }
@@ -5279,11 +5360,15 @@ nonisolated extension WireRelease: SwiftProtobuf.Message, SwiftProtobuf._Message
     if self.lease != 0 {
       try visitor.visitSingularUInt64Field(value: self.lease, fieldNumber: 1)
     }
+    if self.written != false {
+      try visitor.visitSingularBoolField(value: self.written, fieldNumber: 2)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: WireRelease, rhs: WireRelease) -> Bool {
     if lhs.lease != rhs.lease {return false}
+    if lhs.written != rhs.written {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -6485,7 +6570,7 @@ nonisolated extension WireSetLock: SwiftProtobuf.Message, SwiftProtobuf._Message
 
 nonisolated extension WireCancelLock: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".CancelLock"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}request\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\u{2}operation\0\u{c}\u{1}\u{1}")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -6493,21 +6578,21 @@ nonisolated extension WireCancelLock: SwiftProtobuf.Message, SwiftProtobuf._Mess
       // allocates stack space for every case branch when no optimizations are
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
-      case 1: try { try decoder.decodeSingularUInt64Field(value: &self.request) }()
+      case 2: try { try decoder.decodeSingularUInt64Field(value: &self.operation) }()
       default: break
       }
     }
   }
 
   package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    if self.request != 0 {
-      try visitor.visitSingularUInt64Field(value: self.request, fieldNumber: 1)
+    if self.operation != 0 {
+      try visitor.visitSingularUInt64Field(value: self.operation, fieldNumber: 2)
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: WireCancelLock, rhs: WireCancelLock) -> Bool {
-    if lhs.request != rhs.request {return false}
+    if lhs.operation != rhs.operation {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
