@@ -9,6 +9,10 @@ package final class CoordinatorClient: Sendable {
         package let descriptors: [Descriptor]
     }
     package typealias Completion = @Sendable (Result<Reply, CoordinationError>) -> Void
+    /// Takes what the coordinator sends of itself. `acknowledge` answers it, if it wants an answer, and may be called once
+    /// on any thread that may send.
+    package typealias NotificationHandler =
+        @Sendable (_ body: WireEnvelope.OneOf_Body, _ acknowledge: @escaping @Sendable () -> Void) -> Void
 
     private struct Pending {
         let completion: Completion
@@ -23,7 +27,7 @@ package final class CoordinatorClient: Sendable {
 
     private let channel: MessageChannel
     private let state = Lock(State())
-    private let onNotification: @Sendable (WireEnvelope.OneOf_Body) -> Void
+    private let onNotification: NotificationHandler
     private let onClose: @Sendable () -> Void
     /// What the coordinator said of itself.
     package let welcome: WireWelcome
@@ -31,13 +35,13 @@ package final class CoordinatorClient: Sendable {
     /// Connects, shakes hands and starts the receive thread.
     ///
     /// - Parameters:
-    ///   - onNotification: called on the receive thread for messages that answer nothing; must not send.
+    ///   - onNotification: called on the receive thread for messages that answer nothing; must not send there.
     ///   - onClose: called once, on the receive thread, after every pending request was failed.
     /// - Throws: `CoordinationError` with ENOENT or ECONNREFUSED when nobody listens at `path`, EPROTONOSUPPORT when the
     ///   coordinator speaks another version, EACCES when it refuses this user.
     package init(
         path: String, role: WireHello.Role, software: String,
-        onNotification: @escaping @Sendable (WireEnvelope.OneOf_Body) -> Void = { _ in },
+        onNotification: @escaping NotificationHandler = { _, _ in },
         onClose: @escaping @Sendable () -> Void = {}
     ) throws(CoordinationError) {
         do { channel = MessageChannel(try PacketSocket.connect(to: path)) } catch {
@@ -109,8 +113,14 @@ package final class CoordinatorClient: Sendable {
         while let message = try? channel.receive(using: buffer) {
             guard let body = message.envelope.body else { continue }
             let id = message.envelope.id
-            if id == 0 {
-                onNotification(body)
+            if case .invalidate = body {
+                onNotification(body) { [channel] in
+                    guard id != 0 else { return }
+                    var answer = WireEnvelope()
+                    answer.id = id
+                    answer.done = .init()
+                    try? channel.send(answer)
+                }
                 continue
             }
             let completion = state.withLock { state -> Completion? in

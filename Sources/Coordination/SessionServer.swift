@@ -52,6 +52,10 @@ package final class Session: Sendable {
         return reply(to: id, .failure(failure))
     }
 
+    /// Sends a request of the coordinator's own, which the client answers with the same id: see `Invalidate` in the protocol.
+    /// False when the client has gone. Blocks while the client's buffer is full.
+    package func request(_ body: WireEnvelope.OneOf_Body, id: UInt64) -> Bool { reply(to: id, body) }
+
     /// Sends a message that answers nothing.
     package func notify(_ body: WireEnvelope.OneOf_Body) { reply(to: 0, body) }
 

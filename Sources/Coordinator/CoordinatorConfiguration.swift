@@ -24,6 +24,8 @@ package struct CoordinatorConfiguration: Sendable {
     package var http: HTTPListen?
     /// Whether the coordinator ends a few seconds after its last mount has gone (on a laptop).
     package var leavesWithLastMount = false
+    /// How long a mount may take to forget what it is told to before `larder sync` names it.
+    package var mountPatience: Duration = .seconds(5)
     /// Name and version, for the handshake and `larder status`.
     package var software: String
     /// Tells one boot from the next; tests inject it.

@@ -48,7 +48,9 @@ package final class CoordinatorDaemon: Sendable {
         let pool = WorkerPool(name: "coordinator", threads: Self.workers)
         let sessions = SessionTable { departure.mountCount($0) }
         let table = MountTable(syntheticDefaults: AttributeDefaults(uid: getuid(), gid: getgid()))
-        let namespace = Namespace(index: index, table: table, pool: pool, logger: logger) { sessions.broadcast($0) }
+        let namespace = Namespace(index: index, table: table, pool: pool, logger: logger) {
+            sessions.broadcast($0)
+        }
         let notes = StatusNotes(logger: logger)
         services = Services(
             namespace: namespace,
@@ -57,7 +59,8 @@ package final class CoordinatorDaemon: Sendable {
                 pool: pool, logger: logger),
             leases: LeaseService(namespace: namespace, cache: cache, notes: notes, logger: logger), cache: cache,
             pool: pool, sessions: sessions, notes: notes, logger: logger, socketPath: configuration.socketPath,
-            software: configuration.software, startedAt: MonotonicClock.now(), stop: { departure.leave() })
+            software: configuration.software, startedAt: MonotonicClock.now(),
+            patience: configuration.mountPatience, stop: { departure.leave() })
         Self.removeStaleSocket(configuration.socketPath)
         do {
             server = try SessionServer(

@@ -21,9 +21,12 @@ package final class CoordinatorLink: Sendable {
     /// thread that may block.
     package typealias Connect =
         @Sendable (
-            _ onNotification: @escaping @Sendable (WireEnvelope.OneOf_Body) -> Void,
+            _ onNotification: @escaping CoordinatorClient.NotificationHandler,
             _ onClose: @escaping @Sendable () -> Void
         ) throws(CoordinationError) -> CoordinatorClient
+
+    /// Tells the kernel what to forget, then calls the second, on any thread. It must neither block nor send itself.
+    package typealias InvalidationHandler = @Sendable (WireInvalidate, _ forgotten: @escaping @Sendable () -> Void) -> Void
 
     struct Waiting {
         let body: WireEnvelope.OneOf_Body
@@ -41,7 +44,7 @@ package final class CoordinatorLink: Sendable {
         var isClosed = false
         var attached = WireAttached()
         var device: (descriptor: Descriptor, passthrough: Bool)?
-        var onInvalidate: (@Sendable (WireInvalidate) -> Void)?
+        var onInvalidate: InvalidationHandler?
     }
 
     /// Where the coordinator listens, for people.
@@ -90,8 +93,8 @@ package final class CoordinatorLink: Sendable {
     @inline(__always)
     package var generation: UInt64 { currentGeneration.load(ordering: .acquiring) }
 
-    /// Calls `handler`, on a receive thread, for what the kernel must forget. It must not block and not send.
-    package func onInvalidate(_ handler: @escaping @Sendable (WireInvalidate) -> Void) {
+    /// Calls `handler`, on a receive thread, for what the kernel must forget.
+    package func onInvalidate(_ handler: @escaping InvalidationHandler) {
         state.withLock { $0.onInvalidate = handler }
     }
 
@@ -121,8 +124,9 @@ package final class CoordinatorLink: Sendable {
         }
         var attachment = attachment
         attachment.resuming = self.generation > 0
+        attachment.acknowledges = true
         let client = try connect(
-            { [weak self] body in self?.receive(body) },
+            { [weak self] body, acknowledge in self?.receive(body, acknowledge) },
             { [weak self] in self?.lost(generation) })
         let attached: WireAttached
         do throws(CoordinationError) {
@@ -179,8 +183,11 @@ package final class CoordinatorLink: Sendable {
         }
     }
 
-    private func receive(_ body: WireEnvelope.OneOf_Body) {
+    private func receive(_ body: WireEnvelope.OneOf_Body, _ acknowledge: @escaping @Sendable () -> Void) {
         guard case .invalidate(let invalidate) = body else { return }
-        state.withLock { $0.onInvalidate }?(invalidate)
+        let acknowledgeLater: @Sendable () -> Void = { [workers] in workers.submit(acknowledge) }
+        // Without a handler nothing is mounted yet, or any more: there is no kernel that could have kept anything.
+        guard let handler = state.withLock({ $0.onInvalidate }) else { return acknowledgeLater() }
+        handler(invalidate, acknowledgeLater)
     }
 }

@@ -64,11 +64,11 @@ package final class FuseMount: Sendable {
 
     private func serve(_ link: CoordinatorLink, _ logger: Logger) {
         let bridge = Bridge(fileSystem)
-        link.onInvalidate { [weak session] invalidate in
-            for name in invalidate.names {
-                session?.forget(name: ByteString(name.name), in: bridge.node(of: name.parent))
-            }
-            for inode in invalidate.inodes { session?.forget(node: bridge.node(of: inode)) }
+        link.onInvalidate { [weak session] invalidate, forgotten in
+            guard let session else { return forgotten() }
+            session.forget(
+                names: invalidate.names.map { (bridge.node(of: $0.parent), ByteString($0.name)) },
+                nodes: invalidate.inodes.map { bridge.node(of: $0) }, then: forgotten)
         }
         // A thread works only while it copies; waiting costs none. Two per core keep the cores busy while others sleep
         // in pread, and ten are what libfuse itself takes at most.

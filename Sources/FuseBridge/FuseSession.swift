@@ -96,15 +96,20 @@ final class FuseSession: @unchecked Sendable {
 
     // MARK: Notifications
 
-    func forget(name: ByteString, in node: fuse_ino_t) {
+    /// Makes the kernel forget names in directories, and attributes and pages of nodes; then calls `done`.
+    ///
+    /// The kernel takes the lock of the directory, or of a page that is being read, so this may last as long as a request
+    /// that is under way; one that it keeps waiting must not wait for `done`. Dropped when the session has ended.
+    func forget(
+        names: [(parent: fuse_ino_t, name: ByteString)], nodes: [fuse_ino_t], then done: @escaping @Sendable () -> Void
+    ) {
         notifier.submit { [self] in
-            _ = name.withCString { fuse_lowlevel_notify_inval_entry(session, node, $0, name.count) }
-        }
-    }
-
-    func forget(node: fuse_ino_t) {
-        notifier.submit { [self] in
-            _ = fuse_lowlevel_notify_inval_inode(session, node, 0, 0)  // length 0: all pages, and the attributes
+            for (parent, name) in names {
+                _ = name.withCString { fuse_lowlevel_notify_inval_entry(session, parent, $0, name.count) }
+            }
+            // Length 0: all pages, and the attributes.
+            for node in nodes { _ = fuse_lowlevel_notify_inval_inode(session, node, 0, 0) }
+            done()
         }
     }
 }

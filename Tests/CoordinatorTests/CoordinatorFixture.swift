@@ -18,18 +18,22 @@ final class CoordinatorFixture {
     private let bootIdentifier: String
 
     /// - Parameter stores: by source URL.
-    init(stores: [String: any UnderStore], bootIdentifier: String = "boot-1", quota: UInt64 = 64 << 20) throws {
+    init(
+        stores: [String: any UnderStore], bootIdentifier: String = "boot-1", quota: UInt64 = 64 << 20,
+        mountPatience: Duration = .seconds(60)
+    ) throws {
         var template = Array("/tmp/larder-coordinator-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { throw Errno(rawValue: errno) }
         directory = template.withUnsafeBytes { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
         socket = directory + "/s"
         self.stores = stores
         self.bootIdentifier = bootIdentifier
-        (daemon, run) = try Self.start(directory, socket, stores, bootIdentifier, quota)
+        (daemon, run) = try Self.start(directory, socket, stores, bootIdentifier, quota, mountPatience)
     }
 
     private static func start(
-        _ directory: String, _ socket: String, _ stores: [String: any UnderStore], _ boot: String, _ quota: UInt64
+        _ directory: String, _ socket: String, _ stores: [String: any UnderStore], _ boot: String, _ quota: UInt64,
+        _ mountPatience: Duration = .seconds(60)
     ) throws -> (CoordinatorDaemon, Task<Void, Never>) {
         var cache = CacheConfiguration(
             tiers: [TierConfiguration(path: directory + "/cache", kind: .disk, quota: quota)])
@@ -37,6 +41,7 @@ final class CoordinatorFixture {
         var configuration = CoordinatorConfiguration(
             socketPath: socket, stateDirectory: directory + "/state", cache: cache, software: "larder test")
         configuration.bootIdentifier = boot
+        configuration.mountPatience = mountPatience
         configuration.makeStore = { specification async throws(StoreError) in
             guard let store = stores[specification.source] else {
                 throw StoreError(.invalid, "no store \(specification.source)")
@@ -86,11 +91,18 @@ final class TestClient: Sendable {
     let client: CoordinatorClient
     let notifications = Lock<[WireEnvelope.OneOf_Body]>([])
 
-    init(socket: String, role: WireHello.Role) throws {
+    /// - Parameter onInvalidate: what to do with the acknowledgement of each Invalidate; nothing by default.
+    init(
+        socket: String, role: WireHello.Role,
+        onInvalidate: @escaping @Sendable (_ acknowledge: @escaping @Sendable () -> Void) -> Void = { _ in }
+    ) throws {
         let notifications = notifications
         client = try CoordinatorClient(
             path: socket, role: role, software: "test",
-            onNotification: { body in notifications.withLock { $0.append(body) } })
+            onNotification: { body, acknowledge in
+                notifications.withLock { $0.append(body) }
+                onInvalidate(acknowledge)
+            })
     }
 
     func send(
@@ -102,9 +114,13 @@ final class TestClient: Sendable {
     }
 
     /// - Parameter ttl: milliseconds. An hour, so that no test depends on how long it takes.
-    func attach(_ mounts: [(path: String, source: String)], ttl: UInt32 = 3_600_000) async throws -> WireAttached {
+    func attach(
+        _ mounts: [(path: String, source: String)], ttl: UInt32 = 3_600_000, at mountPath: String = "/test",
+        acknowledging: Bool = false
+    ) async throws -> WireAttached {
         var attach = WireAttach()
-        attach.mountPath = "/test"
+        attach.mountPath = mountPath
+        attach.acknowledges = acknowledging
         attach.volume.mounts = mounts.map { mount in
             var specification = WireMountSpecification()
             specification.path = mount.path

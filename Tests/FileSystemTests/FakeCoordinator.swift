@@ -30,6 +30,7 @@ final class FakeCoordinator: @unchecked Sendable {
         var lists = 0
         var attaches: [Bool] = []
         var devices = 0
+        var acknowledged: [UInt64] = []
     }
 
     let directory: String
@@ -99,6 +100,11 @@ final class FakeCoordinator: @unchecked Sendable {
         for session in sessions.withLock({ $0 }) { session.notify(body) }
     }
 
+    /// Sends the client something that it has to acknowledge.
+    func request(_ body: WireEnvelope.OneOf_Body, id: UInt64) {
+        for session in sessions.withLock({ $0 }) { _ = session.request(body, id: id) }
+    }
+
     /// A link to this coordinator.
     func link(patience: Duration = .seconds(30)) throws -> CoordinatorLink {
         let path = socketPath
@@ -158,6 +164,7 @@ private final class FakeSession: SessionHandler, @unchecked Sendable {
             attached.root = FakeTree.root
             attached.attributes = script.tree.attributes(FakeTree.root, ttl: script.ttlMilliseconds) ?? .init()
             session.reply(to: id, .attached(attached))
+        case .done: owner.log.withLock { $0.acknowledged.append(id) }
         case .registerDevice(let device):
             owner.log.withLock { $0.devices += 1 }
             state.withLock { state in
@@ -202,7 +209,7 @@ private final class FakeSession: SessionHandler, @unchecked Sendable {
             session.reply(to: id, .space(space))
         case .getExtendedAttribute(let request):
             var answer = WireExtendedAttribute()
-            answer.value = ByteString("\(request.name) of \(request.inode)").data
+            answer.value = ByteString("\(ByteString(request.name)) of \(request.inode)").data
             session.reply(to: id, .extendedAttribute(answer))
         case .open(let open): try answer(open, id, script, owner)
         case .release(let release):

@@ -138,6 +138,33 @@ struct MountTests {
                 == "10\n")
     }
 
+    @Test("says when the kernel has forgotten, and then it has")
+    func acknowledgesInvalidations() async throws {
+        let coordinator = try FakeCoordinator()
+        coordinator.script.withLock { $0.ttlMilliseconds = 3_600_000 }
+        let fixture = try await MountFixture.start(coordinator)
+        for round in UInt64(1)...20 {
+            let names = (0..<200).map { ByteString("name-\(round)-\($0)") }
+            #expect(
+                try await fixture.shell("for i in {0..199}; do test ! -e $M/name-\(round)-$i || exit 1; done").code == 0)
+            var invalidate = WireInvalidate()
+            for name in names {
+                try coordinator.add(name, pattern(round == 20 ? 3 : 1), .inline)
+                var entry = WireInvalidate.Name()
+                entry.parent = FakeTree.root
+                entry.name = name.data
+                invalidate.names.append(entry)
+            }
+            coordinator.notify(.invalidate(invalidate))
+            // The number is one that the mount has used for requests of its own.
+            coordinator.request(.invalidate(.init()), id: round)
+            #expect(await eventually { coordinator.log.withLock { $0.acknowledged.last == round } })
+            #expect(
+                try await fixture.shell("for i in {0..199}; do test -e $M/name-\(round)-$i || exit 1; done").code == 0)
+        }
+        #expect(coordinator.log.withLock { $0.acknowledged } == Array(1...20))
+    }
+
     @Test("asks about an absent name every time when it may not be remembered")
     func doesNotRememberAbsence() async throws {
         let coordinator = try FakeCoordinator()

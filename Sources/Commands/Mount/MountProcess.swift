@@ -149,7 +149,7 @@ private final class Connector: Sendable {
     }
 
     func connect(
-        _ onNotification: @escaping @Sendable (WireEnvelope.OneOf_Body) -> Void,
+        _ onNotification: @escaping CoordinatorClient.NotificationHandler,
         _ onClose: @escaping @Sendable () -> Void
     ) throws(CoordinationError) -> CoordinatorClient {
         if let launcher {

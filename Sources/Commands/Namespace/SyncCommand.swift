@@ -22,7 +22,7 @@ package struct Synchronization {
 
     package init(target: NamespaceTarget) { self.target = target }
 
-    /// Returns when the coordinator has told every mount, and the mount of this path has heard it.
+    /// Returns when the kernels of all mounts of the node have forgotten; throws, naming the mount, when one does not say so.
     @available(*, noasync, message: "blocks its thread")
     package func run() throws(CommandFailure) {
         let session = try ControlSession(socket: target.socket)
@@ -31,7 +31,5 @@ package struct Synchronization {
         request.inode = target.inode
         let what = "synchronize \(target.path)"
         guard case .done = try session.ask(.synchronize(request), what) else { throw session.unexpectedAnswer(what) }
-        // The mount has the coordinator's notices before the answer to this, which goes through it and back.
-        _ = try? ExtendedAttribute.value("user.larder.inode", of: target.path)
     }
 }

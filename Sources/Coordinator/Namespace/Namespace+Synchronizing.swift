@@ -3,11 +3,15 @@ import Platform
 
 extension Namespace {
     /// Stops believing what is known of an inode and everything under it, and tells the kernels.
-    /// Throws ESTALE when the inode is gone.
-    package func synchronize(_ inode: UInt64) throws(CoordinationError) {
+    ///
+    /// - Parameter settle: awaited after each thousand names or so, and at the end: waits until the kernels have
+    ///   forgotten what they were told, so that no more is under way than fits into memory.
+    /// - Throws: ESTALE when the inode is gone.
+    package func synchronize(_ inode: UInt64, settle: () async -> Void) async throws(CoordinationError) {
         let record = try record(inode)
         if record.parent != 0 { notify(names: [(record.parent, record.name)], inodes: []) }
         var directories = [inode]
+        var told = 0
         expireRecord(inode)
         while let directory = directories.popLast() {
             notify(names: [], inodes: [directory])
@@ -30,6 +34,11 @@ extension Namespace {
                 }
                 notify(names: entries.map { (directory, $0.name) }, inodes: entries.compactMap(\.inode))
                 cursor = entries.count == 1000 ? entries.last?.name : nil
+                told += entries.count + 1
+                if told >= 1000 {
+                    await settle()
+                    told = 0
+                }
             } while cursor != nil
             // Mount points below are roots of their own, which no directory entry leads to.
             directories += table.overlays(in: directory).values.map { overlay in
@@ -37,6 +46,7 @@ extension Namespace {
                 return overlay
             }
         }
+        await settle()
     }
 
     private func expireRecord(_ inode: UInt64) {

@@ -15,9 +15,7 @@ extension ClientSession {
         case .measure(let request): session.reply(to: id, .usage(try await measure(request.inode)))
         case .load(let request): try await load(request, id)
         case .free(let request): session.reply(to: id, .usage(try await free(request.inode)))
-        case .synchronize(let request):
-            try services.namespace.synchronize(request.inode)
-            session.reply(to: id, .done(.init()))
+        case .synchronize(let request): try await synchronize(request, id)
         case .shutdown(let request):
             let mounts = services.sessions.mounts().count
             guard request.force || mounts == 0 else {
@@ -50,6 +48,22 @@ extension ClientSession {
             description.tier = cached.tierPath.flatMap(services.tierKind) ?? ""
         }
         return description
+    }
+
+    private func synchronize(_ request: WireSynchronize, _ id: UInt64) async throws(CoordinationError) {
+        var silent: [ClientSession] = []
+        try await services.namespace.synchronize(request.inode) {
+            silent += await services.sessions.settle(within: services.patience, except: silent)
+        }
+        guard silent.isEmpty else {
+            let names = silent.map { "\($0.mountPath) (pid \($0.session.peer.pid))" }.joined(separator: ", ")
+            services.logger.warning("a synchronization was not confirmed", metadata: ["mounts": "\(names)"])
+            throw CoordinationError(
+                .timedOut,
+                "all mounts were told, but not confirmed within \(services.patience): \(names); is it stopped?"
+                    + " Until it goes on it may show what it knew")
+        }
+        session.reply(to: id, .done(.init()))
     }
 
     private func measure(_ inode: UInt64) async throws(CoordinationError) -> WireUsage {

@@ -7,6 +7,8 @@ final class ClientSession: SessionHandler {
     struct State {
         var volume: Volume?
         var mountPath = ""
+        /// Whether the mount answers an Invalidate that has an id.
+        var acknowledges = false
         var device: Descriptor?
         var hasPassthrough = false
         var streams: [UInt64: ListingStream] = [:]
@@ -26,23 +28,28 @@ final class ClientSession: SessionHandler {
     let services: Services
     let leases = LeaseTable()
     let state = Lock(State())
+    let notices: NoticeQueue
 
     init(_ session: Session, services: Services) {
         self.session = session
         self.services = services
+        notices = NoticeQueue(session, logger: services.logger)
         services.sessions.add(self)
     }
 
     var number: UInt64 { session.number }
     var isMount: Bool { session.role == .mount }
-
-    func notify(_ body: WireEnvelope.OneOf_Body) { session.notify(body) }
+    var mountPath: String { state.withLock { $0.mountPath } }
+    /// Whether it is attached and says when its kernel has forgotten.
+    var acknowledges: Bool { state.withLock { $0.acknowledges } }
 
     func receive(_ body: WireEnvelope.OneOf_Body, id: UInt64, descriptors: [Descriptor]) {
         switch body {
         case .release(let release): return leases.release(release.lease)
         case .accessReport(let report): return recordAccess(report)
         case .fetch(let fetch) where fetch.prefetch: return prefetch(fetch)
+        // The only answers that a client gives. One that cannot forget has heard it all the same.
+        case .done, .failure: return notices.acknowledged(id)
         default: break
         }
         // Under the lock, so that the task cannot be done before it is known.
@@ -67,6 +74,7 @@ final class ClientSession: SessionHandler {
             return Array(state.tasks.values)
         }
         for task in tasks { task.cancel() }
+        notices.close()
         leases.close()
         state.withLock { $0.device = nil }
         services.sessions.remove(self)
@@ -119,6 +127,7 @@ extension ClientSession {
         state.withLock { state in
             state.volume = volume
             state.mountPath = request.mountPath
+            state.acknowledges = request.acknowledges
         }
         let record = try services.namespace.record(volume.root)
         var attached = WireAttached()
@@ -225,7 +234,7 @@ extension ClientSession {
     private func extendedAttribute(_ request: WireGetExtendedAttribute, _ id: UInt64) throws(CoordinationError) {
         let description = try describe(request.inode)
         let value: String? =
-            switch request.name {
+            switch ByteString(request.name).description {
             case "user.larder.inode": "\(request.inode)"
             case "user.larder.url": description.url
             case "user.larder.version": description.version.isEmpty ? nil : description.version

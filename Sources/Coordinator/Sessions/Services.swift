@@ -16,6 +16,8 @@ struct Services: Sendable {
     let software: String
     /// CLOCK_MONOTONIC nanoseconds.
     let startedAt: UInt64
+    /// How long a mount may take to forget what it is told to.
+    let patience: Duration
     /// Ends the coordinator.
     let stop: @Sendable () -> Void
 }

@@ -6,8 +6,6 @@ final class SessionTable: Sendable {
     private let sessions = Lock<[UInt64: ClientSession]>([:])
     /// Called with the number of mounts whenever it changes. Any thread.
     private let onMountCount: @Sendable (Int) -> Void
-    /// Notifications are sent from a thread of their own: a client that does not read must not hold up a lookup.
-    private let notifier = WorkerPool(name: "notify", threads: 1)
 
     init(onMountCount: @escaping @Sendable (Int) -> Void) { self.onMountCount = onMountCount }
 
@@ -25,33 +23,40 @@ final class SessionTable: Sendable {
         sessions.withLock { Array($0.values) }.filter(\.isMount).sorted { $0.number < $1.number }
     }
 
-    /// Tells the kernels of all mounts what to forget, in messages that fit.
-    func broadcast(_ message: WireInvalidate) {
-        notifier.submit { [self] in
-            let mounts = mounts()
-            guard !mounts.isEmpty else { return }
-            for part in message.split(limit: 300) {
-                for mount in mounts { mount.notify(.invalidate(part)) }
-            }
-        }
+    /// Tells the kernels of all mounts what to forget, soon. Any thread; does not block.
+    func broadcast(_ message: WireInvalidate, except origin: UInt64? = nil) {
+        for mount in mounts() where mount.number != origin { mount.notices.tell(message) }
     }
-}
 
-extension WireInvalidate {
-    /// Pieces of at most `limit` names or inodes: a name has up to 255 bytes, a message up to 128 KiB.
-    func split(limit: Int) -> [WireInvalidate] {
-        if names.count + inodes.count <= limit { return [self] }
-        var parts: [WireInvalidate] = []
-        for start in stride(from: 0, to: names.count, by: limit) {
-            var part = WireInvalidate()
-            part.names = Array(names[start..<min(start + limit, names.count)])
-            parts.append(part)
+    /// Waits until the kernels of all mounts have forgotten what they were told before this call, so that no reader of this
+    /// node sees it any more. Mounts that leave meanwhile count as done, and so do those of a release that cannot say.
+    ///
+    /// A kernel forgets a name under the lock of its directory, which it also holds while it waits for the answer to a
+    /// change or a lookup there. So a request of a mount's must not wait for that mount (`except`), nor two requests of
+    /// two mounts for each other: answer first, then wait, or wait no longer than `patience`.
+    ///
+    /// - Returns: the mounts that did not say so within `patience`: stopped, or waiting for a store.
+    func settle(within patience: Duration, except excluded: [ClientSession] = []) async -> [ClientSession] {
+        let waited = mounts().filter { mount in mount.acknowledges && !excluded.contains { $0 === mount } }
+        guard !waited.isEmpty else { return [] }
+        return await withTaskGroup(of: (mount: ClientSession, isDone: Bool)?.self) { group in
+            for mount in waited { group.addTask { (mount, await mount.notices.settled()) } }
+            group.addTask {
+                try? await Task.sleep(for: patience)
+                return nil
+            }
+            var silent: [ClientSession] = []
+            var left = waited.count
+            while left > 0, let outcome = await group.next() {
+                guard let outcome else {
+                    group.cancelAll()
+                    continue
+                }
+                left -= 1
+                if !outcome.isDone { silent.append(outcome.mount) }
+            }
+            group.cancelAll()
+            return silent
         }
-        for start in stride(from: 0, to: inodes.count, by: limit) {
-            var part = WireInvalidate()
-            part.inodes = Array(inodes[start..<min(start + limit, inodes.count)])
-            parts.append(part)
-        }
-        return parts
     }
 }
