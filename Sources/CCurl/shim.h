@@ -25,7 +25,10 @@ static inline CURLcode larder_curl_set_list(CURL *easy, CURLoption option, struc
 static inline CURLcode larder_curl_set_on_data(CURL *easy, CURLoption option, larder_curl_data callback) {
     return curl_easy_setopt(easy, option, callback);
 }
-// Microseconds, for the CURLINFO_…_TIME_T kinds.
+static inline CURLcode larder_curl_set_on_seek(CURL *easy, curl_seek_callback callback) {
+    return curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, callback);
+}
+// Microseconds of the CURLINFO_…_TIME_T kinds, bytes of the CURLINFO_SIZE_…_T kinds.
 static inline CURLcode larder_curl_get_size(CURL *easy, CURLINFO info, curl_off_t *value) {
     return curl_easy_getinfo(easy, info, value);
 }

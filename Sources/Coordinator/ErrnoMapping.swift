@@ -13,8 +13,11 @@ extension CoordinationError {
             case .accessDenied: .permissionDenied
             case .unsupported: .notSupported
             case .cancelled: .interrupted
+            case .quotaExceeded: .noSpace
+            case .tooLarge: .fileTooLarge
+            case .nameTooLong: .fileNameTooLong
             // EINVAL would blame the application for the mount's configuration.
-            case .invalid, .unavailable, .protocolViolation, .sink, .inputOutput: .ioError
+            case .invalid, .unavailable, .protocolViolation, .sink, .inputOutput, .checksumMismatch: .ioError
             }
         self.init(errno, error.message)
     }

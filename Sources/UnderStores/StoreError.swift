@@ -22,6 +22,14 @@ package struct StoreError: Error, Hashable, Sendable, CustomStringConvertible {
         case cancelled
         /// A local file or disk failed (EIO).
         case inputOutput
+        /// The store received other bytes than were meant, also when they were sent again.
+        case checksumMismatch
+        /// The store, or the caller's share of it, is full.
+        case quotaExceeded
+        /// The object would be larger than the store takes.
+        case tooLarge
+        /// The key would be longer than the store takes, or a part of it longer than POSIX can name.
+        case nameTooLong
     }
 
     package let kind: Kind

@@ -99,7 +99,8 @@ package struct StoreTest {
         case .invalid, .unsupported: .configuration
         case .unavailable, .cancelled: .unavailable
         case .protocolViolation, .versionChanged: .protocolError
-        case .sink, .inputOutput: .inputOutput
+        case .sink, .inputOutput, .checksumMismatch: .inputOutput
+        case .quotaExceeded, .tooLarge, .nameTooLong: .cannotCreate
         }
     }
 

@@ -11,7 +11,7 @@ package struct StoreContract: Sendable {
 
     private static let all = namespaceChecks + readingChecks + fileChecks + changeChecks + flatKeyChecks
 
-    private let store: any UnderStore
+    let store: any UnderStore
     private let fixture: (any ContractFixture)?
 
     /// - Parameters:

@@ -12,6 +12,8 @@ package final class FaultStore: UnderStore {
         case perform(@Sendable () -> Void)
         /// A read hands over this many bytes of the store's, then fails.
         case truncate(after: UInt64, then: StoreError)
+        /// The store does what is asked, but the caller hears of an error. For changes; other calls ignore it.
+        case lose(StoreError)
         /// As `truncate`, but waiting at the gate after the bytes and then going on; for readers that use what has
         /// come.
         case pause(after: UInt64, FaultGate)
@@ -38,7 +40,7 @@ package final class FaultStore: UnderStore {
     }
 
     package let calls = StoreCallLog()
-    private let base: any UnderStore
+    let base: any UnderStore
     private let rules: Lock<[(rule: Rule, seen: Int)]>
 
     package init(_ base: any UnderStore, rules: [Rule] = []) {
@@ -100,11 +102,33 @@ package final class FaultStore: UnderStore {
     package var counters: StoreCounters { base.counters }
 
     /// What happens to a read after its first bytes: wait at the gate, then fail.
-    private typealias Interruption = (after: UInt64, gate: FaultGate?, error: StoreError?)
+    typealias Interruption = (after: UInt64, gate: FaultGate?, error: StoreError?)
 
     /// Counts the call, applies the faults that strike before it, and returns those that strike within a read.
-    private func strike(
+    func strike(
         _ operation: StoreCallLog.Operation, _ path: ByteString, range: Range<UInt64>? = nil
+    ) async throws(StoreError) -> [Interruption] {
+        var lost: StoreError?
+        return try await strike(operation, path, range: range, losing: &lost)
+    }
+
+    /// Counts a change, applies the faults that strike before it, makes it, and loses its answer if a fault says so.
+    func change<Answer>(
+        _ operation: StoreCallLog.Operation, _ path: ByteString, range: Range<UInt64>? = nil,
+        _ body: (any ObjectWriting) async throws(StoreError) -> Answer
+    ) async throws(StoreError) -> Answer {
+        var lost: StoreError?
+        _ = try await strike(operation, path, range: range, losing: &lost)
+        guard let writer = base.objectWriting else {
+            throw StoreError(.unsupported, "the objects of \(identity) are not written as a whole")
+        }
+        let answer = try await body(writer)
+        if let lost { throw lost }
+        return answer
+    }
+
+    private func strike(
+        _ operation: StoreCallLog.Operation, _ path: ByteString, range: Range<UInt64>?, losing lost: inout StoreError?
     ) async throws(StoreError) -> [Interruption] {
         calls.record(operation, path, range: range)
         let faults: [Fault] = rules.withLock { rules in
@@ -122,6 +146,7 @@ package final class FaultStore: UnderStore {
             case .fail(let error): throw error
             case .hold(let gate): try await gate.pass()
             case .perform(let change): change()
+            case .lose(let error): lost = lost ?? error
             case .truncate(let length, let error): interruptions.append((length, nil, error))
             case .pause(let length, let gate): interruptions.append((length, gate, nil))
             }

@@ -3,8 +3,8 @@ import Platform
 /// A directory of another store as a store of its own; it is there while the directory is.
 package struct PrefixedStore: UnderStore {
     package let identity: StoreIdentity
-    private let base: any UnderStore
-    private let prefix: ByteString
+    let base: any UnderStore
+    let prefix: ByteString
 
     /// - Parameter prefix: a path of `base`, without leading or trailing slash; empty changes nothing.
     package init(_ base: any UnderStore, prefix: ByteString) {
@@ -41,7 +41,7 @@ package struct PrefixedStore: UnderStore {
 
     package var counters: StoreCounters { base.counters }
 
-    private func full(_ path: ByteString) -> ByteString {
+    func full(_ path: ByteString) -> ByteString {
         path.isEmpty ? prefix : prefix.appending(component: path)
     }
 }

@@ -10,6 +10,25 @@ package final class StoreCallLog: Sendable {
         case readLink
         case openSource
         case space
+        case probeConditions
+        case metadata
+        case put
+        case beginUpload
+        case uploadPart
+        case copyPart
+        case completeUpload
+        case abortUpload
+        case uploads
+        case copy
+        case remove
+        /// Of the first path.
+        case removeAll
+        case makeDirectory
+        case removeDirectory
+        case makeLink
+        /// One page of a listing of keys.
+        case keyPage
+        case copyKey
     }
 
     package struct Call: Hashable, Sendable {

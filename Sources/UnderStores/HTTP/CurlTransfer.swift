@@ -1,4 +1,5 @@
 import CCurl
+import Glibc
 import Platform
 import Synchronization
 
@@ -25,8 +26,12 @@ final class CurlTransfer: @unchecked Sendable {
     private var headerBytes = 0
     private var failure: HTTPError?
     private var received: UInt64 = 0
-    private var receivedAtProgress: UInt64 = 0
+    // None yet, so that the first look at a transfer counts as progress.
+    private var receivedAtProgress: UInt64 = .max
     private var progress: UInt64 = 0
+    private var sentAtProgress: UInt64 = .max
+    /// Bytes of the upload that curl has taken.
+    private var taken: UInt64 = 0
     private var headerList: UnsafeMutablePointer<curl_slist>?
     private let errorBuffer = UnsafeMutablePointer<CChar>.allocate(capacity: Int(CURL_ERROR_SIZE))
 
@@ -106,6 +111,7 @@ extension CurlTransfer {
                 })
             if request.method != .post { set(CURLOPT_CUSTOMREQUEST, request.method.rawValue) }
         }
+        if let upload = request.upload { codes += prepare(upload, on: easy) }
 
         for header in request.headers {
             // "Name;" is curl's way to send a field without a value.
@@ -195,6 +201,58 @@ extension CurlTransfer {
         return bytes.count
     }
 
+    /// Lets curl ask for the bytes of a file, in pieces as long as it takes them.
+    private func prepare(_ upload: UploadBody, on easy: UnsafeMutableRawPointer) -> [CURLcode] {
+        let context = Unmanaged.passUnretained(self).toOpaque()
+        let buffer = min(max(upload.range.count, 16 << 10), 2 << 20)  // the bounds of curl
+        return [
+            larder_curl_set_long(easy, CURLOPT_UPLOAD, 1),
+            larder_curl_set_string(easy, CURLOPT_CUSTOMREQUEST, request.method.rawValue),
+            larder_curl_set_size(easy, CURLOPT_INFILESIZE_LARGE, curl_off_t(upload.range.count)),
+            larder_curl_set_long(easy, CURLOPT_UPLOAD_BUFFERSIZE, buffer),
+            larder_curl_set_pointer(easy, CURLOPT_READDATA, context),
+            larder_curl_set_on_data(easy, CURLOPT_READFUNCTION) { bytes, size, count, context in
+                Unmanaged<CurlTransfer>.fromOpaque(context!)._withUnsafeGuaranteedRef {
+                    $0.sendBody(UnsafeMutableRawBufferPointer(start: bytes, count: size * count))
+                }
+            },
+            larder_curl_set_pointer(easy, CURLOPT_SEEKDATA, context),
+            larder_curl_set_on_seek(easy) { context, offset, origin in
+                Unmanaged<CurlTransfer>.fromOpaque(context!)._withUnsafeGuaranteedRef {
+                    $0.rewind(to: offset, from: origin)
+                }
+            },
+        ]
+    }
+
+    private func sendBody(_ buffer: UnsafeMutableRawBufferPointer) -> Int {
+        guard let upload = request.upload else { return 0 }
+        let count = min(buffer.count, Int(clamping: UInt64(upload.range.count) - taken))
+        guard count > 0 else { return 0 }
+        let piece = UnsafeMutableRawBufferPointer(rebasing: buffer[..<count])
+        let abort = Int(CURL_READFUNC_ABORT)
+        do {
+            guard try upload.file.read(into: piece, at: upload.range.lowerBound + taken) == count else {
+                failure = failure ?? HTTPError(.source, "the file to be sent to \(host) was shortened meanwhile")
+                return abort
+            }
+        } catch {
+            failure = failure ?? HTTPError(.source, "the file to be sent to \(host) cannot be read: \(error)")
+            return abort
+        }
+        taken += UInt64(count)
+        return count
+    }
+
+    /// curl sends again on another connection when a kept one turns out to be dead.
+    private func rewind(to offset: curl_off_t, from origin: CInt) -> CInt {
+        guard let upload = request.upload, origin == SEEK_SET, offset >= 0, offset <= upload.range.count else {
+            return CInt(CURL_SEEKFUNC_FAIL)
+        }
+        taken = UInt64(offset)
+        return CInt(CURL_SEEKFUNC_OK)
+    }
+
     /// Remembers why; the 0 makes curl end the transfer.
     private func refuse(_ error: HTTPError) -> Int {
         failure = failure ?? error
@@ -209,7 +267,7 @@ extension CurlTransfer {
             return HTTPError(.timeout(.total), "\(host) has not completed its answer within \(total)")
         }
         if received + UInt64(headerBytes) > 0 {
-            if progress == 0 || received != receivedAtProgress {
+            if received != receivedAtProgress {
                 progress = now
                 receivedAtProgress = received
             } else if now - progress > request.timeouts.stall.nanoseconds {
@@ -222,10 +280,30 @@ extension CurlTransfer {
             larder_curl_get_size(UnsafeMutableRawPointer(easy), CURLINFO_PRETRANSFER_TIME_T, &microseconds) == CURLE_OK,
             microseconds > 0
         else { return nil }
+        if request.upload != nil { return overdueUpload(on: easy, at: now) }
         guard now - began > UInt64(microseconds) * 1000 + request.timeouts.firstByte.nanoseconds else { return nil }
         return HTTPError(
             .timeout(.firstByte),
             "\(host) accepted the request but has not answered within \(request.timeouts.firstByte)")
+    }
+
+    /// While nothing has been answered: each byte sent counts as progress, and the answer is due after the last.
+    private func overdueUpload(on easy: OpaquePointer, at now: UInt64) -> HTTPError? {
+        var bytes: curl_off_t = 0
+        _ = larder_curl_get_size(UnsafeMutableRawPointer(easy), CURLINFO_SIZE_UPLOAD_T, &bytes)
+        let sent = UInt64(max(0, bytes))
+        guard sent == sentAtProgress else {
+            progress = now
+            sentAtProgress = sent
+            return nil
+        }
+        let (isSent, timeouts) = (sent >= UInt64(request.upload?.range.count ?? 0), request.timeouts)
+        guard now - progress > (isSent ? timeouts.firstByte : timeouts.stall).nanoseconds else { return nil }
+        guard isSent else {
+            return HTTPError(.timeout(.stall), "\(host) took no byte of the request for \(timeouts.stall)")
+        }
+        return HTTPError(
+            .timeout(.firstByte), "\(host) accepted the request but has not answered within \(timeouts.firstByte)")
     }
 
     /// What curl's result code means here (libcurl-errors(3)).
@@ -235,6 +313,8 @@ extension CurlTransfer {
             guard response.status >= 200 else { return .failure(HTTPError(.malformed, "\(host) sent no HTTP answer")) }
             return .success(response)
         }
+        // A server that refuses an upload may close the connection before it has read all of it.
+        if request.upload != nil, disposition != nil, response.status >= 300 { return .success(response) }
         let detail = String(cString: errorBuffer)
         let reason = detail.isEmpty ? String(cString: curl_easy_strerror(code)) : detail
         return .failure(HTTPError(Self.kind(of: code), "\(host): \(reason)"))

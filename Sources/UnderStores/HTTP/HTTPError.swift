@@ -30,6 +30,8 @@ package struct HTTPError: Error, Hashable, Sendable, CustomStringConvertible {
         case badRequest
         /// The caller's callback threw.
         case refused
+        /// The file to be sent cannot be read, or is shorter than what was to be sent of it.
+        case source
         /// The calling task was cancelled.
         case cancelled
         /// This machine lacks memory or descriptors.
@@ -51,7 +53,7 @@ package struct HTTPError: Error, Hashable, Sendable, CustomStringConvertible {
     package var isTransient: Bool {
         switch kind {
         case .resolve, .connect, .proxy, .timeout, .reset, .truncated, .malformed, .resources: true
-        case .tls, .tooLarge, .badRequest, .refused, .cancelled: false
+        case .tls, .tooLarge, .badRequest, .refused, .source, .cancelled: false
         }
     }
 }

@@ -16,6 +16,8 @@ package struct HTTPRequest: Sendable {
     package var headers: [(name: String, value: String)]
     /// Sent as the body with its Content-Length; nil sends none.
     package var body: [UInt8]?
+    /// Sent instead of `body`, from the file, with its Content-Length. For PUT only; not empty.
+    package var upload: UploadBody?
     package var timeouts: HTTPTimeouts
     /// True for addresses that only this machine may answer (instance metadata, 169.254.0.0/16): no proxy is asked.
     package var bypassesProxy: Bool
@@ -37,9 +39,9 @@ package struct HTTPRequest: Sendable {
 package struct HTTPTimeouts: Hashable, Sendable {
     /// Name resolution, TCP and TLS together. The wait for a free connection of the host's pool is not counted.
     package var connect: Duration
-    /// From the request being sent until the first byte of the answer.
+    /// From the last byte of the request being sent until the first byte of the answer.
     package var firstByte: Duration
-    /// Without a single byte of body.
+    /// Without a single byte of body, sent or received.
     package var stall: Duration
     /// The whole request; nil for no bound (a body that keeps coming is fine).
     package var total: Duration?

@@ -1,3 +1,4 @@
+import Glibc
 import Platform
 
 /// The keys of a `MemoryStore` and the directories they imply. A value: no lock, no waiting.
@@ -5,7 +6,9 @@ struct MemoryObjects {
     struct Object {
         let bytes: [UInt8]
         let version: ObjectVersion
+        /// When it was put; what a reader is told may be among the metadata.
         let modified: FileTime
+        var metadata = WrittenMetadata()
     }
 
     /// Where a page of a listing starts: at the first key that is not before `key`.
@@ -30,11 +33,14 @@ struct MemoryObjects {
     /// When nothing has changed yet; a directory without a marker always has it.
     private static let epoch = FileTime(seconds: 1_000_000_000)
 
-    mutating func put(_ key: ByteString, _ bytes: [UInt8]) -> ObjectVersion {
+    @discardableResult
+    mutating func put(_ key: ByteString, _ bytes: [UInt8], _ metadata: WrittenMetadata = .init()) -> ObjectVersion {
         changes += 1
         let version = ObjectVersion(ByteString("v\(changes)"))
         let time = FileTime(seconds: Self.epoch.seconds + changes)
-        if objects.updateValue(Object(bytes: bytes, version: version, modified: time), forKey: key) == nil {
+        if objects.updateValue(
+            Object(bytes: bytes, version: version, modified: time, metadata: metadata), forKey: key) == nil
+        {
             sorted = nil
         }
         return version
@@ -114,17 +120,36 @@ struct MemoryObjects {
     }
 
     private func directory(_ path: ByteString) -> ObjectAttributes {
-        let marker = objects[ByteString(path.bytes + [Self.slash])]
-        return ObjectAttributes(kind: .directory, modified: marker?.modified ?? Self.epoch)
+        guard let marker = objects[ByteString(path.bytes + [Self.slash])] else {
+            return ObjectAttributes(kind: .directory, modified: Self.epoch)
+        }
+        return Self.attributes(marker, kind: .directory)
     }
 
-    private static func file(_ object: Object) -> ObjectAttributes {
-        ObjectAttributes(
-            kind: .file, size: UInt64(object.bytes.count), version: object.version, modified: object.modified)
+    static func file(_ object: Object) -> ObjectAttributes {
+        let isLink = object.metadata.mode.map { $0 & S_IFMT == S_IFLNK } ?? false
+        return attributes(object, kind: isLink ? .symbolicLink : .file)
+    }
+
+    /// As a lookup shows an object of the kind.
+    static func attributes(_ object: Object, kind: ObjectKind) -> ObjectAttributes {
+        let isDirectory = kind == .directory
+        return ObjectAttributes(
+            kind: kind, size: isDirectory ? 0 : UInt64(object.bytes.count), version: isDirectory ? nil : object.version,
+            modified: object.metadata.modified ?? object.modified, permissions: object.metadata.mode.map { $0 & 0o7777 },
+            uid: object.metadata.uid, gid: object.metadata.gid)
     }
 
     private static func isNameable(_ path: ByteString) -> Bool {
         path.bytes.split(separator: slash, omittingEmptySubsequences: false).allSatisfy { ByteString($0).isNameable }
+    }
+
+    /// Up to `limit` keys that begin with `prefix`, markers included, from the first after `last` on.
+    mutating func keys(with prefix: ByteString, after last: ByteString?, limit: Int) -> [ByteString] {
+        let keys = sortedKeys()
+        let start = last.map { ByteString($0.bytes + [0]) } ?? prefix
+        let index = Self.firstIndex(in: keys, notBefore: max(start, prefix))
+        return Array(keys[index...].prefix(limit).prefix { $0.hasPrefix(prefix) })
     }
 
     private static func firstIndex(in keys: [ByteString], notBefore key: ByteString) -> Int {

@@ -7,22 +7,29 @@ import Platform
 package final class MemoryStore: UnderStore {
     package let identity: StoreIdentity
     package let calls = StoreCallLog()
-    private let pageSize: Int
+    let pageSize: Int
     private let pieceSize: Int
     private let space: StoreSpace?
-    private let state = Lock(MemoryObjects())
+    let state = Lock(MemoryObjects())
+    let writes: Lock<MemoryWrites>
 
     /// - Parameters:
     ///   - name: tells stores of one process apart.
     ///   - pageSize: names in a page of a listing (1…).
     ///   - pieceSize: bytes handed to a sink at once (1…).
+    ///   - enforcing: the conditions that it checks in the same step as the change; of the others it makes sure before
+    ///       and after.
     package init(
-        named name: String = "memory", pageSize: Int = 1000, pieceSize: Int = 64 << 10, space: StoreSpace? = nil
+        named name: String = "memory", pageSize: Int = 1000, pieceSize: Int = 64 << 10, space: StoreSpace? = nil,
+        limits: ObjectLimits = ObjectLimits(),
+        enforcing conditions: EnforcedConditions = EnforcedConditions(
+            putAbsent: true, putVersion: true, completeAbsent: true, completeVersion: true, isKnown: true)
     ) {
         identity = StoreIdentity("memory://\(name)")
         self.pageSize = max(1, pageSize)
         self.pieceSize = max(1, pieceSize)
         self.space = space
+        writes = Lock(MemoryWrites(limits: limits, conditions: conditions))
     }
 
     /// Creates or replaces the object `key` with a new version, and returns the version.
@@ -77,6 +84,16 @@ package final class MemoryStore: UnderStore {
             }
             offset = end
         }
+    }
+
+    package func readLink(_ path: ByteString) async throws(StoreError) -> ByteString {
+        calls.record(.readLink, path)
+        let (kind, object) = state.withLock { ($0.attributes(of: path)?.kind, $0.objects[path]) }
+        guard let kind else { throw StoreError(.notFound, "\(identity)/\(path) does not exist") }
+        guard kind == .symbolicLink, let object else {
+            throw StoreError(.invalid, "\(identity)/\(path) is no symbolic link")
+        }
+        return ByteString(object.bytes)
     }
 
     package func space() async throws(StoreError) -> StoreSpace? {

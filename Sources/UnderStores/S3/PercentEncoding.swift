@@ -22,13 +22,18 @@ package enum PercentEncoding {
 
     /// Decodes a form-encoded value, as `encoding-type=url` listings use it: `+` is a space. nil when a `%` is not
     /// followed by two hexadecimal digits.
-    package static func decodeForm(_ bytes: some Collection<UInt8>) -> [UInt8]? {
+    package static func decodeForm(_ bytes: some Collection<UInt8>) -> [UInt8]? { decode(bytes, plus: " ") }
+
+    /// Decodes `%XX` alone.
+    package static func decode(_ bytes: some Collection<UInt8>) -> [UInt8]? { decode(bytes, plus: "+") }
+
+    private static func decode(_ bytes: some Collection<UInt8>, plus: Unicode.Scalar) -> [UInt8]? {
         var result: [UInt8] = []
         result.reserveCapacity(bytes.count)
         var rest = bytes.makeIterator()
         while let byte = rest.next() {
             switch byte {
-            case UInt8(ascii: "+"): result.append(UInt8(ascii: " "))
+            case UInt8(ascii: "+"): result.append(UInt8(ascii: plus))
             case UInt8(ascii: "%"):
                 guard let high = rest.next().flatMap(Self.value(ofDigit:)),
                     let low = rest.next().flatMap(Self.value(ofDigit:))

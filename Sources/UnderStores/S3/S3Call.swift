@@ -11,19 +11,29 @@ package struct S3Call: Sendable {
     package var query: [(name: String, value: String)]
     package var headers: [(name: String, value: String)]
     package var body: [UInt8]?
+    /// Sent instead of `body`.
+    package var upload: UploadBody?
     package var verb: StoreMeter.Verb
+    /// A success may turn out to be an error in its body: the store begins its answer before it has done the work
+    /// (CopyObject, UploadPartCopy and CompleteMultipartUpload, Amazon S3 API Reference).
+    package var mayFailLate = false
+    /// Bytes of the answer's body, where it is collected.
+    package var answerLimit = 64 << 10
+    /// How many times as long as usual the first byte of the answer may take: the store moves or stores many bytes.
+    package var patience = 1
 
     package init(
         _ action: String, _ method: HTTPRequest.Method, key: ByteString? = nil,
         query: [(name: String, value: String)] = [], headers: [(name: String, value: String)] = [],
-        body: [UInt8]? = nil, verb: StoreMeter.Verb
+        body: [UInt8]? = nil, upload: UploadBody? = nil, verb: StoreMeter.Verb
     ) {
         self.action = action
         self.method = method
         self.key = key
         self.query = query
         self.headers = headers
-        self.body = body
+        self.body = upload?.range.isEmpty == true ? [] : body
+        self.upload = upload?.range.isEmpty == true ? nil : upload
         self.verb = verb
     }
 
@@ -36,10 +46,14 @@ package struct S3Call: Sendable {
         var request = HTTPRequest(
             method, endpoint.origin + path + (canonicalQuery.isEmpty ? "" : "?\(canonicalQuery)"), headers: headers,
             body: body, timeouts: timeouts)
+        request.upload = upload
+        request.timeouts.firstByte *= patience
         guard let credentials else { return request }
-        // An https body is protected already; hashing it again would cost more than TLS does.
+        // An https body is protected already; hashing it again would cost more than TLS does. The bytes of a file are
+        // protected by a checksum among the signed headers, which costs a tenth of a SHA-256.
         let payloadHash =
             switch body {
+            case _ where upload != nil: SigV4Signer.unsignedPayload
             case nil: SigV4Signer.emptyPayloadHash
             case let body? where endpoint.scheme == "http": SigV4Signer.hash(ofPayload: body)
             case _?: SigV4Signer.unsignedPayload

@@ -129,8 +129,9 @@ final class S3Client: Sendable {
             timeouts: configuration.timeouts)
         do {
             guard let consumer else {
-                let response = try await transport.send(request, bodyLimit: Self.documentLimit)
-                meter.countBytes(response.body.count)
+                let answer = try await transport.send(request, bodyLimit: call.answerLimit)
+                meter.countBytes(answer.body.count)
+                let response = judge.settled(answer, to: call)
                 return (response, judge.verdict(on: response, to: call))
             }
             let response = try await transport.stream(

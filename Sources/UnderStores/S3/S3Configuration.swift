@@ -23,6 +23,18 @@ package struct S3Configuration: Hashable, Sendable {
     package var requesterPays = false
     /// Base64 of the 32-byte key that the objects were encrypted with (SSE-C).
     package var sseCustomerKey: SSECustomerKey?
+    /// `AES256`, `aws:kms` or `aws:kms:dsse`; nil for the bucket's default. For what is written.
+    package var serverSideEncryption: String?
+    /// Id, ARN or alias of the key for `aws:kms`; nil for AWS's own.
+    package var kmsKeyID: String?
+    /// `STANDARD_IA`, `INTELLIGENT_TIERING`, …; nil for the store's default, and for the source's in a copy.
+    package var storageClass: String?
+    /// Object tags of what is written, not of copies, which keep their source's.
+    package var tags: [String: String] = [:]
+    /// Canned ACL, e.g. `bucket-owner-full-control`; nil for the bucket's default.
+    package var acl: String?
+    /// What the store takes.
+    package var limits = ObjectLimits()
     /// PEM file of the authorities to trust instead of the system's.
     package var caFile: String?
     /// False accepts any certificate. Never in production.

@@ -10,8 +10,11 @@ package final class S3Store: UnderStore {
 
     package let identity: StoreIdentity
     package let configuration: S3Configuration
-    private let client: S3Client
-    private let prefix: ByteString
+    let client: S3Client
+    let prefix: ByteString
+    /// What has been found out of how the store takes changes.
+    let traits: S3Traits
+    let logger: Logger
     /// S3 knows no times of directories: they are as old as this store.
     let directory: ObjectAttributes
 
@@ -34,6 +37,8 @@ package final class S3Store: UnderStore {
             configuration: configuration, credentials: credentials, transport: transport, environment: environment,
             logger: logger)
         prefix = ByteString(configuration.prefix)
+        self.logger = logger
+        traits = S3Traits(isAWS: try S3Endpoint(configuration, region: "us-east-1").isAWS)
         directory = ObjectAttributes(kind: .directory, modified: FileTime(seconds: environment.now().seconds))
         // Bucket names are unique within AWS, and the region may be known only later: it is no part of the identity.
         let origin = try configuration.endpoint.map(S3Endpoint.canonicalOrigin) ?? "https://s3.amazonaws.com"
@@ -122,13 +127,15 @@ package final class S3Store: UnderStore {
     }
 
     /// One ListObjectsV2.
+    /// - Parameter isDeep: every key below, instead of the names of one directory.
     func page(
-        prefix: ByteString, token: String?, limit: Int, policy: RetryPolicy? = nil
+        prefix: ByteString, token: String?, limit: Int, isDeep: Bool = false, policy: RetryPolicy? = nil
     ) async throws(StoreError) -> ListBucketPage {
         var query = [
-            (name: "list-type", value: "2"), (name: "delimiter", value: "/"), (name: "encoding-type", value: "url"),
+            (name: "list-type", value: "2"), (name: "encoding-type", value: "url"),
             (name: "max-keys", value: String(limit)),
         ]
+        if !isDeep { query.append(("delimiter", "/")) }
         // A prefix is made of the configured text and of a path that was checked to be UTF-8.
         if !prefix.isEmpty { query.append(("prefix", prefix.description)) }
         if let token { query.append(("continuation-token", token)) }
@@ -179,12 +186,12 @@ package final class S3Store: UnderStore {
         return target.bytes
     }
 
-    private var payerHeaders: [(name: String, value: String)] {
+    var payerHeaders: [(name: String, value: String)] {
         configuration.requesterPays ? [("x-amz-request-payer", "requester")] : []
     }
 
     /// What every HEAD and GET of an object needs.
-    private var objectHeaders: [(name: String, value: String)] {
+    var objectHeaders: [(name: String, value: String)] {
         payerHeaders + (configuration.sseCustomerKey?.headers ?? [])
     }
 }

@@ -33,6 +33,18 @@ struct S3Judge: Sendable {
         "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidToken", "TokenRefreshRequired",
     ]
 
+    private static let busyCodes: Set<String> = [
+        "SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "ConditionalRequestConflict",
+        "OperationAborted",
+    ]
+    /// Of AWS, MinIO and Ceph.
+    private static let fullCodes: Set<String> = [
+        "QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage",
+    ]
+    private static let damageCodes: Set<String> = [
+        "BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch",
+    ]
+
     func verdict(on response: HTTPResponse, to call: S3Call) -> S3Verdict {
         if response.isSuccess { return .answer }
         let document = S3ErrorDocument(response.body) ?? S3ErrorDocument()
@@ -54,6 +66,16 @@ struct S3Judge: Sendable {
                 elsewhere,
                 error(.invalid, call, "went to the wrong region \(region), the bucket is in \(elsewhere)", document))
         }
+        if Self.damageCodes.contains(code) {
+            return .suspicious(
+                error(.checksumMismatch, call, "failed: the store received other bytes than were meant", document))
+        }
+        if Self.fullCodes.contains(code) || response.status == 507 {
+            return .fail(
+                error(
+                    .quotaExceeded, call, "failed: the store is full; free space or raise the quota", document,
+                    response.status))
+        }
         switch response.status {
         case 404 where code == "NoSuchBucket" || call.key == nil:
             return .fail(
@@ -65,10 +87,19 @@ struct S3Judge: Sendable {
             return .retry(
                 error(.unavailable, call, "failed: the store is overloaded or broken", document, response.status),
                 after: retryAfter(response))
-        case _ where ["SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable"].contains(code):
+        case _ where Self.busyCodes.contains(code):
             return .retry(error(.unavailable, call, "failed", document, response.status), after: retryAfter(response))
         case 400, 401, 403:
             if call.method == .head { return .unexplained }
+            if code == "EntityTooLarge" {
+                return .fail(error(.tooLarge, call, "was refused as too large", document))
+            }
+            if code == "KeyTooLongError" {
+                return .fail(error(.nameTooLong, call, "was refused: its key is too long", document))
+            }
+            if code == "NotImplemented" {
+                return .fail(error(.unsupported, call, "is not implemented by this store", document))
+            }
             if response.status == 400, code != "AccessDenied" { break }
             return .fail(refusal(call, document, response.status))
         case 300..<400:
@@ -77,11 +108,37 @@ struct S3Judge: Sendable {
                     .invalid, call, "was redirected, which is not followed; check the endpoint and the region",
                     document, response.status))
         case 501: return .fail(error(.unsupported, call, "is not implemented by this store", document, 501))
+        case 405 where call.verb == .change:
+            return .fail(error(.unsupported, call, "is not allowed by this store", document, 405))
+        case 413: return .fail(error(.tooLarge, call, "was refused as too large", document, 413))
+        case 414: return .fail(error(.nameTooLong, call, "was refused: its key is too long", document, 414))
         case 500..<600:
             return .retry(error(.unavailable, call, "failed", document, response.status), after: retryAfter(response))
         default: break
         }
         return .fail(error(.invalid, call, "was refused as invalid", document, response.status))
+    }
+
+    /// An answer whose body turned out to be an error, as if the store had known it from the start.
+    func settled(_ response: HTTPResponse, to call: S3Call) -> HTTPResponse {
+        guard call.mayFailLate, response.isSuccess, let late = S3ErrorDocument(response.body) else { return response }
+        var response = response
+        response.status = Self.status(of: late.code)
+        return response
+    }
+
+    /// What an error that came late would have had as its status ("Error responses", Amazon S3 API Reference).
+    private static func status(of code: String) -> Int {
+        switch code {
+        case "NoSuchKey", "NoSuchUpload", "NoSuchBucket", "NoSuchVersion": 404
+        case "PreconditionFailed": 412
+        case "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch": 403
+        case "NotImplemented": 501
+        case _ where busyCodes.contains(code): 503
+        case "InvalidPart", "InvalidPartOrder", "InvalidRequest", "EntityTooLarge", "EntityTooSmall",
+            "InvalidArgument", "MalformedXML", "InvalidObjectState": 400
+        default: 500
+        }
     }
 
     /// A region becomes a part of a host name: nothing else may come from an answer.
@@ -103,6 +160,7 @@ struct S3Judge: Sendable {
         case .badRequest: return .fail(StoreError(.invalid, "\(what): \(failure.message)"))
         case .tooLarge, .malformed: return .suspicious(StoreError(.protocolViolation, "\(what): \(failure.message)"))
         case .refused: return .suspicious(StoreError(.protocolViolation, "\(what): \(failure.message)"))
+        case .source: return .fail(StoreError(.inputOutput, "\(what): \(failure.message)"))
         case .resolve:
             return .retry(
                 StoreError(

@@ -9,6 +9,8 @@ package struct StoreCounters: Hashable, Sendable {
     package var changeRequests: UInt64 = 0
     /// Bytes of object bodies and listings.
     package var bytesReceived: UInt64 = 0
+    /// Bytes of objects and parts that the store has taken.
+    package var bytesSent: UInt64 = 0
     /// Answers and connections that failed, whether or not they were retried. "Not found" is no failure.
     package var errors: UInt64 = 0
     package var retries: UInt64 = 0
@@ -32,6 +34,7 @@ package final class StoreMeter: Sendable {
     private let list = Atomic<UInt64>(0)
     private let change = Atomic<UInt64>(0)
     private let bytes = Atomic<UInt64>(0)
+    private let sent = Atomic<UInt64>(0)
     private let errors = Atomic<UInt64>(0)
     private let retries = Atomic<UInt64>(0)
 
@@ -46,6 +49,7 @@ package final class StoreMeter: Sendable {
         }
     }
     package func countBytes(_ count: Int) { bytes.add(UInt64(count), ordering: .relaxed) }
+    package func countSent(_ count: UInt64) { sent.add(count, ordering: .relaxed) }
     package func countError() { errors.add(1, ordering: .relaxed) }
     package func countRetry() { retries.add(1, ordering: .relaxed) }
 
@@ -56,6 +60,7 @@ package final class StoreMeter: Sendable {
         counters.listRequests = list.load(ordering: .relaxed)
         counters.changeRequests = change.load(ordering: .relaxed)
         counters.bytesReceived = bytes.load(ordering: .relaxed)
+        counters.bytesSent = sent.load(ordering: .relaxed)
         counters.errors = errors.load(ordering: .relaxed)
         counters.retries = retries.load(ordering: .relaxed)
         return counters

@@ -16,6 +16,12 @@ package protocol ObjectWriting: UnderStore {
     /// Throws when the store cannot be written.
     func probeConditions(in directory: ByteString) async throws(StoreError) -> EnforcedConditions
 
+    /// What is stored beside the bytes of the object at `path`, to be changed and given back by `copy`; with a slash at
+    /// its end, of the directory's marker. nil when there is no such object.
+    func metadata(
+        of path: ByteString
+    ) async throws(StoreError) -> (metadata: WrittenMetadata, attributes: ObjectAttributes)?
+
     /// Creates or replaces the object with all bytes of `body`, which are checked by the store on arrival.
     /// Throws `.versionChanged` when `condition` does not hold; nothing is changed then.
     func put(

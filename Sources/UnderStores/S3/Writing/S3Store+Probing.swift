@@ -1,0 +1,195 @@
+import Platform
+
+extension S3Store {
+    package func probeConditions(in directory: ByteString) async throws(StoreError) -> EnforcedConditions {
+        let base = directory.isEmpty ? prefix : key(directory) + "/"
+        return try await traits.settle { () throws(StoreError) in try await S3Probe(self, below: base).run() }.conditions
+    }
+
+    /// What the store does, asked with objects beside `key` when nobody has asked before.
+    func behaviour(near key: ByteString) async throws(StoreError) -> S3Behaviour {
+        if let known = traits.behaviour { return known }
+        let end = key.bytes.dropLast().lastIndex(of: UInt8(ascii: "/")).map { $0 + 1 } ?? 0
+        let base = ByteString(key.bytes[..<end])
+        return try await traits.settle { () throws(StoreError) in
+            do throws(StoreError) { return try await S3Probe(self, below: base).run() } catch {
+                // Who may write only certain keys is served all the same, with looks before and after.
+                guard error.kind == .accessDenied else { throw error }
+                self.logger.warning("what \(self.identity) enforces cannot be found out: \(error)")
+                var cautious = S3Behaviour()
+                cautious.conditions.isKnown = true
+                return cautious
+            }
+        }
+    }
+}
+
+/// Finds out what a store does with conditions, checksums and copies that it accepts, by asking for what it must refuse
+/// (some accept every header and ignore it). All its objects are gone afterwards.
+struct S3Probe: Sendable {
+    private let store: S3Store
+    private let key: ByteString
+    private let copyKey: ByteString
+    private let content = Array("larder".utf8)
+    /// A version that no object has.
+    private let never = ObjectVersion("\"00000000000000000000000000000000\"")
+
+    init(_ store: S3Store, below base: ByteString) {
+        self.store = store
+        let name = ".larder-probe-" + String(UInt64.random(in: 0 ... .max), radix: 36)
+        key = base + ByteString(name)
+        copyKey = base + ByteString(name + "-copy")
+    }
+
+    func run() async throws(StoreError) -> S3Behaviour {
+        do throws(StoreError) {
+            let behaviour = try await ask()
+            try await cleanUp()
+            return behaviour
+        } catch {
+            try? await cleanUp()
+            throw error
+        }
+    }
+
+    private func cleanUp() async throws(StoreError) {
+        try await store.removeKey(key, [])
+        try await store.removeKey(copyKey, [])
+    }
+
+    private func ask() async throws(StoreError) -> S3Behaviour {
+        var behaviour = S3Behaviour()
+        behaviour.conditions.isKnown = true
+        let createsInstead = try await put(if: .version(never)) != nil
+        guard let tag = try await put(if: .none) else {
+            throw StoreError(.protocolViolation, "\(store.identity) refuses an unconditional PUT")
+        }
+        let digest = try await UploadDigest.of(.bytes(content), withMD5: true)
+        behaviour.tagsAreMD5 = UploadDigest.md5(ofTag: tag).map { $0 == digest.md5 } ?? false
+        behaviour.checksCRC32C = try await refusesDamage()
+        behaviour.conditions.putAbsent = try await put(if: .absent) == nil
+        let refusesWrong = try await put(if: .version(never)) == nil
+        if refusesWrong {
+            behaviour.acceptsVersion = try await put(if: .version(version(tag))) != nil
+        }
+        behaviour.conditions.putVersion = refusesWrong && behaviour.acceptsVersion && !createsInstead
+        (behaviour.conditions.completeAbsent, behaviour.conditions.completeVersion) = try await askOfCompletion(
+            current: behaviour.acceptsVersion)
+        try await askOfCopies(&behaviour)
+        return behaviour
+    }
+
+    private func version(_ tag: String) -> ObjectVersion {
+        ObjectMetadata.version(tag: tag, modified: FileTime(seconds: 0), size: 0)
+    }
+
+    /// The ETag of the new object; nil when the condition was found not to hold.
+    private func put(
+        if condition: WriteCondition, digest given: UploadDigest? = nil
+    ) async throws(StoreError) -> String? {
+        let digest: UploadDigest
+        if let given { digest = given } else { digest = try await UploadDigest.of(.bytes(content), withMD5: given == nil) }
+        let headers = store.creationHeaders() + digest.headers + store.headers(of: condition)
+        let response = try await store.client.perform {
+            S3Call("s3:PutObject", .put, key: key, headers: headers, body: content, verb: .change)
+        }
+        return response.isSuccess ? response.headers["etag"] ?? "" : nil
+    }
+
+    private func refusesDamage() async throws(StoreError) -> Bool {
+        let wrong = UploadDigest(crc32c: 0, md5: nil)
+        do throws(StoreError) {
+            _ = try await put(if: .none, digest: wrong)
+            return false
+        } catch {
+            guard error.kind == .checksumMismatch else { throw error }
+            return true
+        }
+    }
+
+    private func askOfCompletion(
+        current acceptsVersion: Bool
+    ) async throws(StoreError) -> (absent: Bool, version: Bool) {
+        do throws(StoreError) {
+            let absent = try await refuses(.absent)
+            var version = try await refuses(.version(never))
+            if version {
+                try await store.removeKey(key, [])
+                version = try await refuses(.version(never))
+                guard let tag = try await put(if: .none) else { return (absent, false) }
+                if version { version = try await !refuses(.version(self.version(tag))) }
+            }
+            return (absent, version)
+        } catch {
+            // A store without multipart uploads has no conditions on them either.
+            guard error.kind == .unsupported || error.kind == .invalid else { throw error }
+            return (false, false)
+        }
+    }
+
+    /// Whether the completion of an upload is refused for the condition. Leaves an object at the key if not.
+    private func refuses(_ condition: WriteCondition) async throws(StoreError) -> Bool {
+        let upload = try await store.beginUpload(key: key, [])
+        do throws(StoreError) {
+            let part = try await store.uploadPart(upload, key: key, number: 1, .bytes(content))
+            let body = store.completionBody([part])
+            let headers = store.objectHeaders + store.headers(of: condition)
+            let response = try await store.client.perform {
+                var call = S3Call(
+                    "s3:PutObject", .post, key: key, query: [("uploadId", upload.text)], headers: headers, body: body,
+                    verb: .change)
+                call.mayFailLate = true
+                return call
+            }
+            if !response.isSuccess { try await store.abortUpload(upload, key: key) }
+            return !response.isSuccess
+        } catch {
+            try? await store.abortUpload(upload, key: key)
+            throw error
+        }
+    }
+
+    /// A store that does not know the header of a copy takes it for a PUT of nothing.
+    private func askOfCopies(_ behaviour: inout S3Behaviour) async throws(StoreError) {
+        behaviour.copies = try await copies([])
+        guard behaviour.copies else {
+            behaviour.copiesParts = false
+            return
+        }
+        let wrong = store.copySource(key, expecting: never).filter { $0.name == "x-amz-copy-source-if-match" }
+        behaviour.checksCopySource = try await !copies(wrong)
+        behaviour.copiesParts = try await copiesParts()
+    }
+
+    private func copies(_ condition: [(name: String, value: String)]) async throws(StoreError) -> Bool {
+        let headers = store.creationHeaders(isCopy: true) + store.copySource(key, expecting: nil) + condition
+        do throws(StoreError) {
+            let response = try await store.client.perform { S3Store.copyCall(copyKey, [], headers) }
+            return response.isSuccess && S3AnswerDocument(response.body)?.fields["ETag"]?.isEmpty == false
+        } catch {
+            guard error.kind == .unsupported || error.kind == .invalid else { throw error }
+            return false
+        }
+    }
+
+    private func copiesParts() async throws(StoreError) -> Bool {
+        let upload: UploadID
+        do throws(StoreError) { upload = try await store.beginUpload(key: copyKey, []) } catch {
+            guard error.kind == .unsupported || error.kind == .invalid else { throw error }
+            return false
+        }
+        var copies = true
+        do throws(StoreError) {
+            _ = try await store.copyPart(
+                upload, key: copyKey, number: 1, from: key, range: 0..<UInt64(content.count), expecting: nil)
+        } catch {
+            guard error.kind == .unsupported || error.kind == .invalid else {
+                try? await store.abortUpload(upload, key: copyKey)
+                throw error
+            }
+            copies = false
+        }
+        try await store.abortUpload(upload, key: copyKey)
+        return copies
+    }
+}

@@ -1,0 +1,218 @@
+import Glibc
+import Platform
+
+extension S3Store {
+    /// How often content is sent that arrives changed, by a store that notices it only afterwards.
+    private static let mostDamaged = 3
+
+    package func put(
+        _ path: ByteString, _ body: UploadBody, _ metadata: WrittenMetadata, if condition: WriteCondition
+    ) async throws(StoreError) -> ObjectAttributes {
+        let key = try writableKey(path)
+        guard UInt64(body.range.count) <= limits.largestPut else {
+            throw StoreError(
+                .tooLarge, "\(name(path)) has \(body.range.count) bytes, one PUT takes \(limits.largestPut)")
+        }
+        let headers = try MetadataHeaders.headers(
+            of: metadata, contentType: ContentType.of(path), name: name(path))
+        return try await putObject(key, .file(body), headers, if: condition)
+    }
+
+    package func makeLink(
+        _ path: ByteString, target: ByteString, _ metadata: WrittenMetadata, if condition: WriteCondition
+    ) async throws(StoreError) -> ObjectAttributes {
+        let key = try writableKey(path)
+        guard (1...4095).contains(target.count) else {
+            throw StoreError(.invalid, "the target of \(name(path)) has \(target.count) bytes, not 1 to 4095")
+        }
+        var metadata = metadata
+        metadata.mode = S_IFLNK | ((metadata.mode ?? 0o777) & 0o7777)
+        let headers = try MetadataHeaders.headers(of: metadata, contentType: ContentType.unknown, name: name(path))
+        return try await putObject(key, .bytes(target.bytes), headers, if: condition)
+    }
+
+    package func makeDirectory(
+        _ path: ByteString, _ metadata: WrittenMetadata
+    ) async throws(StoreError) -> ObjectAttributes {
+        let key = try writableKey(path) + "/"
+        guard key.count <= limits.longestKey else {
+            throw StoreError(.nameTooLong, "the key of \(name(path)) is longer than \(limits.longestKey) bytes")
+        }
+        if traits.keepsMarkers == false { throw noMarkers(path) }
+        var metadata = metadata
+        metadata.mode = metadata.mode.map { S_IFDIR | ($0 & 0o7777) }
+        metadata.contentType = ContentType.directory
+        let headers = try MetadataHeaders.headers(of: metadata, contentType: ContentType.directory, name: name(path))
+        var made = try await putObject(key, .bytes([]), headers, if: .none)
+        if traits.keepsMarkers == nil {
+            let listed = try await page(prefix: key, token: nil, limit: 1)
+            traits.keepsMarkers = listed.objects.contains { $0.key == key } || !listed.commonPrefixes.isEmpty
+            if traits.keepsMarkers == false {
+                try await removeKey(key, [])
+                throw noMarkers(path)
+            }
+        }
+        made.kind = .directory
+        made.size = 0
+        made.version = nil
+        return made
+    }
+
+    private func noMarkers(_ path: ByteString) -> StoreError {
+        StoreError(.unsupported, "\(identity) keeps no empty directories: \(name(path)) exists with its first object")
+    }
+
+    package func removeDirectory(_ path: ByteString) async throws(StoreError) {
+        guard traits.keepsMarkers != false else { return }
+        try await removeKey(try rawKey(path) + "/", [])
+    }
+
+    // MARK: One PUT
+
+    /// Sends the whole content as one object, checks what the store answers, and finds out what has become of it when
+    /// an answer was lost.
+    func putObject(
+        _ key: ByteString, _ content: UploadContent, _ metadata: [(name: String, value: String)],
+        if condition: WriteCondition
+    ) async throws(StoreError) -> ObjectAttributes {
+        let isEnforced = try await isEnforced(condition, on: key, byComplete: false)
+        if !isEnforced { try await check(condition, on: key) }
+        var (condition, attempts) = (condition, 0)
+        while true {
+            attempts += 1
+            let digest = try await digest(of: content)
+            do throws(StoreError) {
+                let made = try await send(key, content, digest, metadata, if: condition)
+                if let md5 = damage(made, digest) {
+                    guard attempts < Self.mostDamaged else { throw damaged(key, md5) }
+                    if condition != .none, let version = made.version { condition = .version(version) }
+                    continue
+                }
+                if !isEnforced { try await confirm(made, at: key, condition) }
+                return made
+            } catch where error.kind == .checksumMismatch && !content.hasGivenChecksum && attempts < Self.mostDamaged {
+                // The bytes may have changed between the checksum and the sending.
+                continue
+            }
+        }
+    }
+
+    /// Whether the store itself refuses a change of `key` for which `condition` does not hold. Asks it once.
+    func isEnforced(
+        _ condition: WriteCondition, on key: ByteString, byComplete: Bool
+    ) async throws(StoreError) -> Bool {
+        guard condition != .none else { return true }
+        let enforced = try await behaviour(near: key).conditions
+        return switch condition {
+        case .none: true
+        case .absent: byComplete ? enforced.completeAbsent : enforced.putAbsent
+        case .version: byComplete ? enforced.completeVersion : enforced.putVersion
+        }
+    }
+
+    func digest(of content: UploadContent) async throws(StoreError) -> UploadDigest {
+        try await UploadDigest.of(content, withMD5: traits.behaviour?.checksCRC32C != true)
+    }
+
+    private func send(
+        _ key: ByteString, _ content: UploadContent, _ digest: UploadDigest,
+        _ metadata: [(name: String, value: String)], if condition: WriteCondition
+    ) async throws(StoreError) -> ObjectAttributes {
+        let headers = creationHeaders() + metadata + digest.headers + self.headers(of: condition)
+        let sent = Lock(0)
+        let response = try await client.perform {
+            sent.withLock { $0 += 1 }
+            var call = S3Call("s3:PutObject", .put, key: key, headers: headers, verb: .change)
+            call.setContent(content)
+            return call
+        }
+        guard response.isSuccess else {
+            // A first try whose answer was lost may have made the very object that is in the way now.
+            if condition != .none, sent.withLock({ $0 }) > 1,
+                let ours = try await recognized(key, content, digest, metadata)
+            {
+                return ours
+            }
+            if response.status == 412 || condition != .none { throw changed(key, condition) }
+            throw StoreError(.notFound, "s3://\(configuration.bucket)/\(key.description.printable) cannot be written")
+        }
+        client.meter.countSent(content.size)
+        guard let tag = response.headers["etag"], !tag.isEmpty else {
+            guard let headers = try await objectHead(key) else { throw changed(key, condition) }
+            return try attributes(key, headers)
+        }
+        return try attributes(key, written(metadata, tag: tag, size: content.size, answer: response.headers))
+    }
+
+    /// The headers that a HEAD of a new object would have.
+    func written(
+        _ metadata: [(name: String, value: String)], tag: String, size: UInt64, answer: HTTPHeaders
+    ) -> HTTPHeaders {
+        var headers = HTTPHeaders(metadata)
+        headers.append("etag", tag)
+        headers.append("content-length", String(size))
+        if let time = answer["last-modified"] ?? answer["date"] { headers.append("last-modified", time) }
+        return headers
+    }
+
+    /// The object at `key`, if it is what we sent.
+    private func recognized(
+        _ key: ByteString, _ content: UploadContent, _ digest: UploadDigest,
+        _ metadata: [(name: String, value: String)]
+    ) async throws(StoreError) -> ObjectAttributes? {
+        guard let headers = try await objectHead(key, [("x-amz-checksum-mode", "ENABLED")]),
+            headers["content-length"] == String(content.size)
+        else { return nil }
+        for field in metadata where field.name.hasPrefix("x-amz-meta-") {
+            if let stored = headers[field.name], stored != field.value { return nil }
+        }
+        var isOurs = headers["x-amz-checksum-crc32c"].map { UploadDigest.value(ofCRC32C: $0) == digest.crc32c } ?? false
+        if !isOurs, let stored = headers["etag"].flatMap(UploadDigest.md5(ofTag:)) {
+            var md5 = digest.md5
+            if md5 == nil { md5 = try await UploadDigest.of(content, withMD5: true).md5 }
+            isOurs = md5 == stored
+        }
+        return isOurs ? try attributes(key, headers) : nil
+    }
+
+    /// The MD5 of what the store has, when it is of other bytes than were sent.
+    private func damage(_ made: ObjectAttributes, _ digest: UploadDigest) -> [UInt8]? {
+        guard traits.behaviour?.tagsAreMD5 == true, let sent = digest.md5, configuration.tagsMayBeMD5,
+            let version = made.version, let stored = UploadDigest.md5(ofTag: version.bytes.description), stored != sent
+        else { return nil }
+        return stored
+    }
+
+    private func damaged(_ key: ByteString, _ md5: [UInt8]) -> StoreError {
+        StoreError(
+            .checksumMismatch,
+            "s3://\(configuration.bucket)/\(key.description.printable) arrived damaged: its MD5 is \(hexadecimal(md5))")
+    }
+
+    /// That the change was the last one, as far as a look afterwards can tell. Throws `.versionChanged`.
+    func confirm(
+        _ made: ObjectAttributes, at key: ByteString, _ condition: WriteCondition
+    ) async throws(StoreError) {
+        guard let found = try await objectHead(key), made.version == nil || version(found) == made.version else {
+            throw changed(key, condition)
+        }
+    }
+}
+
+extension S3Configuration {
+    /// Neither with KMS nor with a customer's key is an ETag an MD5 ("Object", Amazon S3 API Reference).
+    var tagsMayBeMD5: Bool {
+        sseCustomerKey == nil && (serverSideEncryption == nil || serverSideEncryption == "AES256")
+    }
+}
+
+extension S3Call {
+    mutating func setContent(_ content: UploadContent) {
+        patience = 4
+        switch content {
+        case .bytes(let bytes): body = bytes
+        case .file(let file) where file.range.isEmpty: body = []
+        case .file(let file): upload = file
+        }
+    }
+}
