@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
+#include "CLinuxFiles.h"
 #include "CLinuxProcess.h"
 
 // A stat result in fixed widths, so that Swift sees one layout on every C library.

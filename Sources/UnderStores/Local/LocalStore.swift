@@ -14,6 +14,8 @@ package final class LocalStore: UnderStore {
     let root: Descriptor
     let rootPath: String
     let pool: WorkerPool
+    /// Whether calls can be made with the identity of another user.
+    let canActForOthers: Bool
 
     /// The threads that serve stores which are not given their own. Eight keep a disk busy; a hanging network file
     /// system holds up only local stores.
@@ -34,6 +36,7 @@ package final class LocalStore: UnderStore {
         rootPath = String(cString: real)
         identity = StoreIdentity("file://\(rootPath)")
         self.pool = pool
+        canActForOthers = ThreadIdentity.isChangeable
     }
 
     private static func cannotOpen(_ root: String, _ error: Errno) -> StoreError {
@@ -110,7 +113,7 @@ extension LocalStore {
 
     func open(_ path: ByteString, _ flags: CInt) throws(Errno) -> Descriptor {
         guard isCanonical(path) else { throw .noSuchFileOrDirectory }
-        return try root.open(beneath: path, flags)
+        return try openBeneath(path, flags)
     }
 
     /// What the kernel would read as another name (an empty part, `.`, `..`, a NUL) names nothing in a store.
