@@ -8,7 +8,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-// The wire structures of include/uapi/linux/fuse.h that INIT and OPEN need (passthrough: Linux 6.9).
+// The wire structures of include/uapi/linux/fuse.h that INIT, OPEN and CREATE need (passthrough: Linux 6.9).
 struct larder_fuse_in_header {
     uint32_t len, opcode;
     uint64_t unique, nodeid;
@@ -34,6 +34,20 @@ struct larder_fuse_open_out {
     uint32_t open_flags;
     int32_t backing_id;
 };
+struct larder_fuse_attr {
+    uint64_t ino, size, blocks, atime, mtime, ctime;
+    uint32_t atimensec, mtimensec, ctimensec, mode, nlink, uid, gid, rdev, blksize, flags;
+};
+struct larder_fuse_entry_out {
+    uint64_t nodeid, generation, entry_valid, attr_valid;
+    uint32_t entry_valid_nsec, attr_valid_nsec;
+    struct larder_fuse_attr attr;
+};
+struct larder_fuse_create_out {
+    struct larder_fuse_entry_out entry;
+    struct larder_fuse_open_out open;
+};
+_Static_assert(sizeof(struct larder_fuse_create_out) == 144, "struct fuse_entry_out and fuse_open_out");
 _Static_assert(sizeof(struct larder_fuse_in_header) == 40, "struct fuse_in_header");
 _Static_assert(sizeof(struct larder_fuse_init_out) == 64, "struct fuse_init_out");
 _Static_assert(sizeof(struct larder_fuse_open_out) == 16, "struct fuse_open_out");
@@ -41,8 +55,13 @@ _Static_assert(sizeof(struct larder_fuse_open_out) == 16, "struct fuse_open_out"
 enum {
     LARDER_FUSE_OP_INIT = 26,
     LARDER_FUSE_PARALLEL_DIROPS = 1u << 18,
+    LARDER_FUSE_HANDLE_KILLPRIV_V2 = 1u << 28,
     LARDER_FUSE_INIT_EXT = 1u << 30,
+    LARDER_FUSE_DIRECT_IO_ALLOW_MMAP_FLAGS2 = 1u << (36 - 32),
     LARDER_FUSE_PASSTHROUGH_FLAGS2 = 1u << (37 - 32),
+    LARDER_FOPEN_DIRECT_IO = 1u << 0,
+    LARDER_FOPEN_KEEP_CACHE = 1u << 1,
+    LARDER_FOPEN_NOFLUSH = 1u << 5,
     LARDER_FOPEN_PASSTHROUGH = 1u << 7,
 };
 
@@ -51,12 +70,12 @@ struct larder_fuse_context {
     void *bridge, *session;  // the Swift objects
     uint64_t init_unique;    // of the INIT request being answered, else 0
     int wants_passthrough;
-    uint32_t offered_flags;  // by the kernel in INIT
+    uint32_t offered_flags, offered_flags2;  // by the kernel in INIT
     int has_passthrough;     // after INIT: what the kernel was told
     uint32_t kernel_minor;
 };
 
-// libfuse 3.14 knows no passthrough, and forgets to tell the kernel of parallel directory operations (without which one
+// libfuse 3.14 knows neither passthrough nor some other flags, and forgets to tell the kernel of parallel directory operations (without which one
 // lookup that waits for a store holds back all others of its directory), so its INIT reply is completed on the way.
 static inline ssize_t larder_fuse_read(int fd, void *buffer, size_t length, void *user) {
     struct larder_fuse_context *context = user;
@@ -69,6 +88,7 @@ static inline ssize_t larder_fuse_read(int fd, void *buffer, size_t length, void
     context->init_unique = in->unique;
     context->kernel_minor = init.minor;
     context->offered_flags = init.flags;
+    context->offered_flags2 = init.flags & LARDER_FUSE_INIT_EXT ? init.flags2 : 0;
     int offered = (init.flags & LARDER_FUSE_INIT_EXT) && (init.flags2 & LARDER_FUSE_PASSTHROUGH_FLAGS2);
     context->has_passthrough = context->wants_passthrough && offered;
     return count;
@@ -84,7 +104,14 @@ static inline ssize_t larder_fuse_writev(int fd, struct iovec *parts, int count,
             return writev(fd, parts, count);
         }
         struct larder_fuse_init_out *init = parts[1].iov_base;
-        init->flags |= context->offered_flags & LARDER_FUSE_PARALLEL_DIROPS;
+        // Killing set-user-id bits ourselves spares a GETXATTR of security.capability with each write.
+        init->flags |= context->offered_flags & (LARDER_FUSE_PARALLEL_DIROPS | LARDER_FUSE_HANDLE_KILLPRIV_V2);
+        // Shared maps of files that the kernel must not keep pages of otherwise (Linux 6.6).
+        uint32_t flags2 = context->offered_flags2 & LARDER_FUSE_DIRECT_IO_ALLOW_MMAP_FLAGS2;
+        if (flags2) {
+            init->flags |= LARDER_FUSE_INIT_EXT;
+            init->flags2 |= flags2;
+        }
         if (context->has_passthrough) {
             init->flags |= LARDER_FUSE_INIT_EXT;
             init->flags2 |= LARDER_FUSE_PASSTHROUGH_FLAGS2;
@@ -112,5 +139,32 @@ static inline struct fuse_session *larder_fuse_session_new(
     return session;
 }
 
-// An anonymous bit field.
-static inline void larder_fuse_set_keep_cache(struct fuse_file_info *info, int keep) { info->keep_cache = keep != 0; }
+// Bit fields.
+static inline int larder_fuse_is_writeback(const struct fuse_file_info *info) { return info->writepage; }
+static inline int larder_fuse_ends_flock(const struct fuse_file_info *info) { return info->flock_release; }
+
+// A reply to CREATE that can carry a backing id.
+static inline int larder_fuse_reply_create(
+    fuse_req_t request, const struct fuse_entry_param *entry, const struct larder_fuse_open_out *open) {
+    double limit = 1e9, timeout = entry->attr_timeout < limit ? entry->attr_timeout : limit;
+    const struct stat *attr = &entry->attr;
+    struct larder_fuse_create_out out = {
+        .entry = {
+            .nodeid = entry->ino,
+            .entry_valid = (uint64_t)timeout,
+            .attr_valid = (uint64_t)timeout,
+            .entry_valid_nsec = (uint32_t)((timeout - (double)(uint64_t)timeout) * 1e9),
+            .attr_valid_nsec = (uint32_t)((timeout - (double)(uint64_t)timeout) * 1e9),
+            .attr = {
+                .ino = attr->st_ino, .size = (uint64_t)attr->st_size, .blocks = (uint64_t)attr->st_blocks,
+                .atime = (uint64_t)attr->st_atim.tv_sec, .mtime = (uint64_t)attr->st_mtim.tv_sec,
+                .ctime = (uint64_t)attr->st_ctim.tv_sec, .atimensec = (uint32_t)attr->st_atim.tv_nsec,
+                .mtimensec = (uint32_t)attr->st_mtim.tv_nsec, .ctimensec = (uint32_t)attr->st_ctim.tv_nsec,
+                .mode = attr->st_mode, .nlink = (uint32_t)attr->st_nlink, .uid = attr->st_uid, .gid = attr->st_gid,
+                .blksize = (uint32_t)attr->st_blksize,
+            },
+        },
+        .open = *open,
+    };
+    return fuse_reply_buf(request, (const char *)&out, sizeof out);
+}

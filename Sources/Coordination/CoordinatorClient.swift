@@ -57,15 +57,18 @@ package final class CoordinatorClient: Sendable {
 
     /// Sends a request; `completion` runs once, on the receive thread (or on this one when the connection is gone).
     /// It must not send on this client.
+    ///
+    /// - Parameter operation: of a request that changes something: its number; else 0.
     package func request(
-        _ body: WireEnvelope.OneOf_Body, descriptors: [Descriptor] = [], completion: @escaping Completion
+        _ body: WireEnvelope.OneOf_Body, operation: UInt64 = 0, descriptors: [Descriptor] = [],
+        completion: @escaping Completion
     ) {
-        request(body, descriptors: descriptors, until: { _ in true }, onReply: completion)
+        request(body, operation: operation, descriptors: descriptors, until: { _ in true }, onReply: completion)
     }
 
     /// Sends a request that is answered by several messages, up to the one for which `isLast` returns true.
     package func request(
-        _ body: WireEnvelope.OneOf_Body, descriptors: [Descriptor] = [],
+        _ body: WireEnvelope.OneOf_Body, operation: UInt64 = 0, descriptors: [Descriptor] = [],
         until isLast: @escaping @Sendable (WireEnvelope.OneOf_Body) -> Bool, onReply: @escaping Completion
     ) {
         let id: UInt64? = state.withLock { state in
@@ -77,6 +80,7 @@ package final class CoordinatorClient: Sendable {
         guard let id else { return onReply(.failure(.disconnected)) }
         var envelope = WireEnvelope()
         envelope.id = id
+        envelope.operation = operation
         envelope.body = body
         do { try channel.send(envelope, descriptors: descriptors) } catch {
             guard let pending = state.withLock({ $0.pending.removeValue(forKey: id) }) else { return }

@@ -7,16 +7,25 @@ extension CoordinatorLink {
     ///
     /// `completion` runs once: on a receive thread, which must not send (use `workers`), or on another.
     package func request(_ body: WireEnvelope.OneOf_Body, completion: @escaping Completion) {
-        send(Waiting(body: body, attempts: 0, completion: completion))
+        send(Waiting(body: body, operation: 0, attempts: 0, completion: completion))
+    }
+
+    /// Sends a request that changes something, under a new operation number or the one of `nextOperation` that is given;
+    /// otherwise as `request`.
+    package func change(
+        _ body: WireEnvelope.OneOf_Body, operation: UInt64? = nil, completion: @escaping Completion
+    ) {
+        send(Waiting(body: body, operation: operation ?? nextOperation(), attempts: 0, completion: completion))
     }
 
     /// Sends a request that only means something on connection `generation`; fails with `.disconnected` when that is
     /// gone.
     package func request(
-        _ body: WireEnvelope.OneOf_Body, boundTo generation: UInt64, completion: @escaping Completion
+        _ body: WireEnvelope.OneOf_Body, operation: UInt64 = 0, boundTo generation: UInt64,
+        completion: @escaping Completion
     ) {
         guard let client = client(of: generation) else { return completion(.failure(.disconnected)) }
-        client.request(body) { [self] result in
+        client.request(body, operation: operation) { [self] result in
             switch result {
             case .success(let reply): completion(.success(Reply(reply, generation)))
             case .failure(let error):
@@ -56,7 +65,7 @@ extension CoordinatorLink {
         case .later: break
         case .never: waiting.completion(.failure(Self.unavailable))
         case .now(let client, let generation):
-            client.request(waiting.body) { [self] result in
+            client.request(waiting.body, operation: waiting.operation) { [self] result in
                 switch result {
                 case .success(let reply): waiting.completion(.success(Reply(reply, generation)))
                 case .failure(let error):
@@ -72,7 +81,9 @@ extension CoordinatorLink {
         guard waiting.attempts + 1 < Self.maximumAttempts else {
             return waiting.completion(.failure(Self.unavailable))
         }
-        let next = Waiting(body: waiting.body, attempts: waiting.attempts + 1, completion: waiting.completion)
+        let next = Waiting(
+            body: waiting.body, operation: waiting.operation, attempts: waiting.attempts + 1,
+            completion: waiting.completion)
         workers.submit { [self] in send(next) }
     }
 
@@ -99,12 +110,13 @@ extension CoordinatorLink {
             do throws(CoordinationError) {
                 try establish()
                 logger.notice("connected to the coordinator again")
+                state.withLock { $0.onReconnected }?()
                 for waiting in takeWaiting(givingUp: false) { send(waiting) }
                 return
             } catch {
                 logger.debug("cannot reconnect: \(error)")
                 if MonotonicClock.now() >= deadline, !state.withLock({ $0.gaveUp }) {
-                    logger.error("no coordinator for \(patience): reads that need it fail until it is back (\(error))")
+                    logger.error("no coordinator for \(patience): calls that need it fail until it is back (\(error))")
                     for waiting in takeWaiting(givingUp: true) { waiting.completion(.failure(Self.unavailable)) }
                 }
             }

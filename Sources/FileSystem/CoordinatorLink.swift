@@ -6,8 +6,8 @@ import SystemPackage
 
 /// A mount's lasting session with the coordinator: what outlives any one connection.
 ///
-/// When the connection closes, requests wait while it connects and attaches again, and are then sent again. Every
-/// request of this release only reads, so that one sent twice does no harm. Leases and list streams belong to one
+/// When the connection closes, requests wait while it connects and attaches again, and are then sent again. One that
+/// changes something keeps its operation number, so that the coordinator does it once. Leases and list streams belong to one
 /// connection, which is known by its *generation* (1…, growing).
 package final class CoordinatorLink: Sendable {
     package struct Reply: Sendable {
@@ -30,6 +30,7 @@ package final class CoordinatorLink: Sendable {
 
     struct Waiting {
         let body: WireEnvelope.OneOf_Body
+        let operation: UInt64
         let attempts: Int
         let completion: Completion
     }
@@ -45,6 +46,7 @@ package final class CoordinatorLink: Sendable {
         var attached = WireAttached()
         var device: (descriptor: Descriptor, passthrough: Bool)?
         var onInvalidate: InvalidationHandler?
+        var onReconnected: (@Sendable () -> Void)?
     }
 
     /// Where the coordinator listens, for people.
@@ -56,6 +58,8 @@ package final class CoordinatorLink: Sendable {
     let state = Lock(State())
     private let currentGeneration = Atomic<UInt64>(0)
     private let currentRoot = Atomic<UInt64>(0)
+    private let kernelAttributes = Atomic<Bool>(false)
+    private let lastOperation = Atomic<UInt64>(0)
     /// Sends what a receive thread must not send itself; its tasks are short. Two threads, so that a full socket of one
     /// session does not stop another.
     static let sharedWorkers = WorkerPool(name: "larder-link", threads: 2)
@@ -76,7 +80,11 @@ package final class CoordinatorLink: Sendable {
         connect: @escaping Connect
     ) throws(CoordinationError) {
         self.socketPath = socketPath
-        self.attachment = attachment
+        var own = attachment
+        // Two processes must not be taken for one: their operation numbers would be each other's.
+        var generator = SystemRandomNumberGenerator()
+        own.client = ByteString((0..<16).map { _ in UInt8.random(in: .min ... .max, using: &generator) }).data
+        self.attachment = own
         self.patience = patience
         self.logger = logger
         self.connect = connect
@@ -98,6 +106,15 @@ package final class CoordinatorLink: Sendable {
         state.withLock { $0.onInvalidate = handler }
     }
 
+    /// Calls `handler`, on a thread that may send, each time a connection has replaced a lost one.
+    func onReconnected(_ handler: @escaping @Sendable () -> Void) { state.withLock { $0.onReconnected = handler } }
+
+    /// Whether some store of the volume keeps attributes of the kernel's own namespaces. Without a lock.
+    var hasKernelAttributes: Bool { kernelAttributes.load(ordering: .relaxed) }
+
+    /// The number of a new operation; 1…
+    func nextOperation() -> UInt64 { lastOperation.add(1, ordering: .relaxed).newValue }
+
     /// Ends the session for good; what waits fails with EIO.
     package func close() {
         let (client, waiting) = state.withLock { state in
@@ -106,6 +123,7 @@ package final class CoordinatorLink: Sendable {
                 state.client = nil
                 state.waiting = []
                 state.onInvalidate = nil
+                state.onReconnected = nil
                 state.device = nil
             }
             return (state.client, state.waiting)
@@ -142,6 +160,7 @@ package final class CoordinatorLink: Sendable {
             state.attached = attached
             state.gaveUp = false
             currentRoot.store(attached.root, ordering: .relaxed)
+            kernelAttributes.store(attached.kernelAttributes, ordering: .relaxed)
             currentGeneration.store(generation, ordering: .releasing)
             return true
         }

@@ -6,7 +6,7 @@ import SystemPackage
 /// Where the bytes of an open version come from, as one Open was answered. Immutable.
 final class DataPath: @unchecked Sendable {
     enum Kind: String {
-        case passthrough, whole, mapped, inline, source
+        case passthrough, whole, mapped, inline, source, staged
         case readThrough = "read-through"
     }
 
@@ -20,6 +20,8 @@ final class DataPath: @unchecked Sendable {
     let backingID: Int32
     let file: Descriptor?
     let map: BlockMapReader?
+    /// What the coordinator says of a file that is being written.
+    let staged: WireStagedFile
     private let inlineBytes: UnsafeMutableRawBufferPointer
 
     /// Throws EIO for a grant without its descriptors or with a block map that cannot be trusted.
@@ -31,12 +33,14 @@ final class DataPath: @unchecked Sendable {
         keepCache = opened.keepCache
         var file: Descriptor?
         var map: BlockMapReader?
+        var staged = WireStagedFile()
         var backingID: Int32 = 0
         var inline: [UInt8] = []
         switch opened.grant {
         case .backingID(let id):
             kind = .passthrough
             backingID = id
+            file = descriptors.first
         case .whole:
             kind = .whole
             file = descriptors.first
@@ -52,25 +56,50 @@ final class DataPath: @unchecked Sendable {
             kind = .inline
             inline = Array(bytes)
         case .readThrough: kind = .readThrough
+        case .staged(let answered):
+            kind = .staged
+            staged = answered
+            file = descriptors.first
         case nil: throw .ioError
         }
-        if kind == .whole || kind == .source, file == nil { throw .ioError }
+        if kind == .whole || kind == .source || kind == .staged, file == nil { throw .ioError }
         if let map, map.objectSize != size { throw .ioError }
         self.file = file
         self.map = map
+        self.staged = staged
         self.backingID = backingID
         inlineBytes = .allocate(byteCount: inline.count, alignment: 1)
         inlineBytes.copyBytes(from: inline)
     }
 
+    /// A renewed lease on what `old` has: its descriptor goes on.
+    init(_ renewed: DataPath, keeping old: DataPath) {
+        kind = old.kind
+        lease = renewed.lease
+        generation = renewed.generation
+        attributes = renewed.attributes
+        size = old.size
+        keepCache = old.keepCache
+        backingID = old.backingID
+        file = old.file
+        map = old.map
+        staged = renewed.staged
+        inlineBytes = .allocate(byteCount: 0, alignment: 1)
+    }
+
     deinit { inlineBytes.deallocate() }
+
+    var stagedNumber: UInt64 { staged.number }
+    var isDirect: Bool { staged.direct }
+    /// The file's end is wherever its writers have moved it.
+    var isLive: Bool { kind == .source || kind == .staged }
 
     /// Reads bytes that are here, without a message, a lock or an allocation. nil: they are not (all) here.
     ///
     /// Returns less than the buffer only at the end of the file.
     @inline(__always)
     func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) -> Int? {
-        if kind == .source { return file.flatMap { Self.pread($0, offset, buffer) } }
+        if isLive { return file.flatMap { Self.pread($0, offset, buffer) } }
         guard offset < size else { return 0 }
         let count = Int(min(UInt64(buffer.count), size - offset))
         let part = UnsafeMutableRawBufferPointer(rebasing: buffer[..<count])
@@ -83,7 +112,7 @@ final class DataPath: @unchecked Sendable {
             guard Int(offset) + count <= inlineBytes.count else { return nil }
             part.copyMemory(from: UnsafeRawBufferPointer(rebasing: inlineBytes[Int(offset)..<Int(offset) + count]))
             return count
-        case .passthrough, .readThrough, .source: return nil
+        case .passthrough, .readThrough, .source, .staged: return nil
         }
     }
 

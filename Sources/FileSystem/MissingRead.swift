@@ -36,7 +36,7 @@ final class MissingRead: Sendable {
     /// Not on a receive thread.
     func start() {
         let path = file.inode.path
-        if path.kind == .source { return answer(.failure(.ioError)) }  // its read error was the disk's
+        if path.isLive { return answer(.failure(.ioError)) }  // its read error was the disk's
         if path.generation != fileSystem.link.generation { return renewLease() }
         fileSystem.readAhead(file, offset, count, missed: true)
         fetch(path)
@@ -92,7 +92,7 @@ final class MissingRead: Sendable {
         case .readThrough:
             let isSequential = file.followsLastMiss(offset, end)
             return offset..<(isSequential ? max(end, min(offset + Self.readThroughAhead, path.size)) : end)
-        case .passthrough, .whole, .inline, .source: return offset..<end
+        case .passthrough, .whole, .inline, .source, .staged: return offset..<end
         }
     }
 

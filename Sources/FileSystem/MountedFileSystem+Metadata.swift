@@ -27,7 +27,13 @@ extension MountedFileSystem {
     }
 
     /// The attributes of an inode. An open one that the coordinator has superseded keeps those it was opened with.
-    package func attributes(of inode: UInt64, answer: @escaping Answer<WireAttributes>) {
+    ///
+    /// - Parameter file: a handle to it, when the caller has one: it may show an older version than the inode has now.
+    package func attributes(of inode: UInt64, file: OpenFile? = nil, answer: @escaping Answer<WireAttributes>) {
+        if let file, let old = ownVersion(file) { return answer(.success(old)) }
+        let epoch = namesEpoch.load(ordering: .acquiring)
+        let writing = openInodes.find(inode)?.writing
+        if let known = writing?.current(namesEpoch: epoch) { return answer(.success(shown(known, inode))) }
         var request = WireGetAttributes()
         request.inode = inode
         link.request(.getAttributes(request)) { [self] result in
@@ -35,9 +41,39 @@ extension MountedFileSystem {
                 guard case .entry(let entry) = body, entry.hasAttributes else { return nil }
                 return entry.attributes
             }
-            if case .failure = answered, let open = openInodes.find(inode) { return answer(.success(open.attributes)) }
-            answer(answered)
+            switch answered {
+            case .success(let attributes):
+                writing?.note(attributes, namesEpoch: epoch)
+                answer(.success(writing.map { shown($0.lastKnown(), inode) } ?? attributes))
+            case .failure(let error):
+                guard let open = openInodes.find(inode) else { return answer(.failure(error)) }
+                // Open, but no longer the coordinator's: its name is gone, or belongs to a newer version.
+                guard error == .staleNFSFileHandle || error == .noSuchFileOrDirectory, let writing = open.writing else {
+                    return answer(.success(open.attributes))
+                }
+                writing.noteUnlinked()
+                answer(.success(shown(writing.lastKnown(), inode)))
+            }
         }
+    }
+
+    /// What a reader sees who opened the inode before somebody began to write it.
+    private func ownVersion(_ file: OpenFile) -> WireAttributes? {
+        let inode = file.inode
+        guard inode.access == .reading, openInodes.isMixed(inode.number) else { return nil }
+        guard let newest = openInodes.find(inode.number), newest.content != inode.content else { return nil }
+        var attributes = inode.attributes
+        attributes.ttlMilliseconds = 0
+        return attributes
+    }
+
+    /// How long the kernel may keep attributes of what is being written here.
+    func shown(_ attributes: WireAttributes, _ inode: UInt64) -> WireAttributes {
+        var attributes = attributes
+        // The kernel follows its own writes; what others do it must ask for.
+        let isShared = openInodes.find(inode)?.kernelMode == .direct || openInodes.isMixed(inode)
+        attributes.ttlMilliseconds = isShared ? 0 : min(attributes.ttlMilliseconds, 1000)
+        return attributes
     }
 
     /// The target of a symbolic link.
@@ -59,35 +95,6 @@ extension MountedFileSystem {
         request.inode = inode
         link.request(.getSpace(request)) { result in
             answer(result.answer { if case .space(let space) = $0 { space } else { nil } })
-        }
-    }
-
-    // MARK: Extended attributes
-
-    private static let attributePrefix = "user.larder."
-
-    /// What listxattr(2) shows for every inode.
-    package static let extendedAttributeNames = ["version", "url", "cached", "tier", "inode", "coordinator", "mode"]
-        .map { attributePrefix + $0 }
-
-    /// The value of an extended attribute; ENODATA for names that are not Larder's, without asking.
-    package func extendedAttribute(_ name: ByteString, of inode: UInt64, answer: @escaping Answer<ByteString>) {
-        let name = name.description
-        guard Self.extendedAttributeNames.contains(name) else { return answer(.failure(.noData)) }
-        switch name.dropFirst(Self.attributePrefix.count) {
-        case "coordinator": answer(.success(ByteString(link.socketPath)))
-        case "mode": answer(.success(ByteString(openInodes.find(inode)?.mode ?? "closed")))
-        default:
-            var request = WireGetExtendedAttribute()
-            request.inode = inode
-            request.name = .init(ByteString(name).bytes)
-            link.request(.getExtendedAttribute(request)) { result in
-                answer(
-                    result.answer { body in
-                        guard case .extendedAttribute(let attribute) = body else { return nil }
-                        return ByteString(attribute.value)
-                    })
-            }
         }
     }
 }

@@ -1,84 +1,131 @@
 import Coordination
+import Glibc
 import Platform
 import SystemPackage
 
 extension MountedFileSystem {
-    /// Opens an inode for reading. The file must be given back with `close`, even when nobody wants it any more.
+    /// Opens an inode. The file must be given back with `close`, even when nobody wants it any more.
     /// ESTALE: the inode has been superseded; look its name up again.
-    package func open(_ inode: UInt64, answer: @escaping Answer<OpenFile>) {
-        let step = openInodes.begin(inode) { result in answer(result.map { OpenFile($0, shared: false) }) }
-        switch step {
+    ///
+    /// - Parameter flags: of open(2): the access mode, O_TRUNC, O_APPEND.
+    package func open(
+        _ inode: UInt64, flags: Int32 = O_RDONLY, caller: WireCaller = WireCaller(),
+        answer: @escaping Answer<OpenFile>
+    ) {
+        let truncates = flags & O_TRUNC != 0
+        let access: OpenInode.Access = truncates || flags & O_ACCMODE != O_RDONLY ? .writing : .reading
+        switch openInodes.begin(inode, access, alone: truncates, answer) {
         case .wait: break
-        case .share(let open): answer(.success(OpenFile(open, shared: true)))
-        case .ask:
-            requestOpen(inode, passthrough: usesPassthrough) { [self] result in
-                let opened = result.map { OpenInode(inode, $0) }
-                for waiter in openInodes.finish(inode, opened) { waiter(opened) }
+        case .share(let file): answer(.success(file))
+        case .ask(let question): ask(question, flags, caller)
+        }
+    }
+
+    private func ask(_ question: OpenInodeTable.Question, _ flags: Int32, _ caller: WireCaller) {
+        var request = WireOpen()
+        request.inode = question.inode
+        request.passthrough = usesPassthrough && question.mayPassThrough
+        request.flags = UInt32(bitPattern: flags)
+        request.caller = caller
+        requestOpen(request) { [self] result in
+            switch openInodes.finish(question, result) {
+            case .opened(let opened):
+                for (waiter, file) in opened {
+                    if flags & O_TRUNC != 0 { file.inode.writing?.noteWrite() }
+                    waiter(.success(file))
+                }
+            case .failed(let waiters):
+                // What was granted all the same cannot be used.
+                if case .success(let path) = result { giveBack(path.lease, path.generation) }
+                let error: Errno = if case .failure(let error) = result { error } else { .ioError }
+                for waiter in waiters { waiter(.failure(error)) }
+            case .unsuitable(let next):
+                if case .success(let path) = result { giveBack(path.lease, path.generation) }
+                // On a receive thread, which must not send. What had to be cut off is cut off.
+                link.workers.submit { [self] in ask(next, flags & ~O_TRUNC, caller) }
             }
         }
     }
 
-    /// Gives an open back. The last of an inode gives its lease back. Sends: not on a receive thread.
-    package func close(_ file: OpenFile) {
-        let inode = file.inode
-        guard openInodes.end(inode) else { return }
-        let path = inode.path
-        if path.kind == .mapped { reportLastAccess(inode) }
-        link.notify(.release(WireRelease(path.lease)), boundTo: path.generation)
-    }
-
-    /// The same from any thread.
-    package func closeLater(_ file: OpenFile) { link.workers.submit { [self] in close(file) } }
-
-    private func requestOpen(_ inode: UInt64, passthrough: Bool, answer: @escaping Answer<DataPath>) {
-        var request = WireOpen()
-        request.inode = inode
-        request.passthrough = passthrough
-        link.request(.open(request)) { [self] result in
+    /// Creates a regular file and opens it. EEXIST only with O_EXCL: else somebody else created it meanwhile, and ESTALE
+    /// makes the kernel look the name up and open that.
+    package func create(
+        _ name: ByteString, in parent: UInt64, mode: UInt32, flags: Int32, caller: WireCaller,
+        answer: @escaping Answer<(WireAttributes, OpenFile)>
+    ) {
+        guard name.count <= 255 else { return answer(.failure(.fileNameTooLong)) }
+        var request = WireCreate()
+        request.parent = parent
+        request.name = name.data
+        request.mode = mode
+        request.flags = UInt32(bitPattern: flags)
+        request.passthrough = usesPassthrough
+        request.caller = caller
+        link.change(.create(request)) { [self] result in
             switch result {
-            case .failure(let error): answer(.failure(error.errno))
+            case .failure(let error):
+                let raced = error.errno == .fileExists && flags & O_EXCL == 0
+                answer(.failure(raced ? .staleNFSFileHandle : error.errno))
             case .success(let reply):
-                guard case .opened(let opened) = reply.body else { return answer(.failure(.protocolError)) }
-                do throws(Errno) {
-                    answer(.success(try DataPath(opened, reply.descriptors, generation: reply.generation)))
-                } catch {
-                    logger.error("the coordinator's grant for inode \(inode) cannot be used: \(error)")
-                    link.workers.submit { [self] in
-                        link.notify(.release(WireRelease(opened.lease)), boundTo: reply.generation)
+                guard case .created(let created) = reply.body, created.hasEntry, created.hasOpened else {
+                    return answer(.failure(.protocolError))
+                }
+                let attributes = created.entry.attributes
+                switch grant(created.opened, reply, of: attributes.inode) {
+                case .failure(let error): answer(.failure(error))
+                case .success(let path):
+                    guard case .opened(let opened) = openInodes.add(path, attributes.inode), let file = opened.first?.1
+                    else {
+                        giveBack(path.lease, path.generation)
+                        return answer(.failure(.ioError))
                     }
-                    answer(.failure(error))
+                    file.inode.writing?.noteWrite()
+                    answer(.success((attributes, file)))
                 }
             }
         }
     }
 
-    /// Gets a new lease for an inode whose connection is gone, so that it can fetch again. `done` gets nil, or why not.
-    ///
-    /// The kernel has cached opens of the inode, so a backing id would not do; any other grant of the version would.
-    func reopen(_ inode: OpenInode, done: @escaping @Sendable (Errno?) -> Void) {
-        let isFirst = inode.reopening.withLock { waiting in
-            defer { waiting = (waiting ?? []) + [done] }
-            return waiting == nil
-        }
-        guard isFirst else { return }
-        requestOpen(inode.number, passthrough: false) { [self] result in
-            let error = result.flatMap { path in accept(path, for: inode) }
-            let waiting = inode.reopening.withLock { waiting in
-                defer { waiting = nil }
-                return waiting ?? []
+    /// Gives an open back. The last of a grant gives its lease back. Sends: not on a receive thread.
+    package func close(_ file: OpenFile) {
+        let inode = file.inode
+        guard openInodes.end(file) else { return }
+        let path = inode.path
+        if path.kind == .mapped { reportLastAccess(inode) }
+        var release = WireRelease(path.lease)
+        release.written = inode.writing?.takeUncommitted() ?? false
+        link.notify(.release(release), boundTo: path.generation)
+    }
+
+    /// The same from any thread.
+    package func closeLater(_ file: OpenFile) { link.workers.submit { [self] in close(file) } }
+
+    private func giveBack(_ lease: UInt64, _ generation: UInt64) {
+        link.workers.submit { [self] in link.notify(.release(WireRelease(lease)), boundTo: generation) }
+    }
+
+    func requestOpen(_ request: WireOpen, answer: @escaping Answer<DataPath>) {
+        link.request(.open(request)) { [self] result in
+            switch result {
+            case .failure(let error): answer(.failure(error.errno))
+            case .success(let reply):
+                guard case .opened(let opened) = reply.body else { return answer(.failure(.protocolError)) }
+                answer(grant(opened, reply, of: request.inode))
             }
-            let failure: Errno? = if case .failure(let errno) = error { errno } else { nil }
-            if failure == .staleNFSFileHandle { inode.isOrphaned.store(true, ordering: .releasing) }
-            for done in waiting { done(failure) }
         }
     }
 
-    private func accept(_ path: DataPath, for inode: OpenInode) -> Result<Void, Errno> {
-        guard path.kind != .passthrough, path.size == inode.path.size || path.kind == .source else {
-            return .failure(.staleNFSFileHandle)
+    /// What the coordinator has granted, or EIO, and then it is given back.
+    private func grant(
+        _ opened: WireOpened, _ reply: CoordinatorLink.Reply, of inode: UInt64
+    ) -> Result<DataPath, Errno> {
+        do throws(Errno) {
+            return .success(try DataPath(opened, reply.descriptors, generation: reply.generation))
+        } catch {
+            logger.error("the coordinator's grant for inode \(inode) cannot be used: \(error)")
+            giveBack(opened.lease, reply.generation)
+            return .failure(error)
         }
-        inode.replacePath(path)
-        return .success(())
     }
 }
 

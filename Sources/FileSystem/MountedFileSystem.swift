@@ -4,10 +4,10 @@ import Platform
 import Synchronization
 import SystemPackage
 
-/// POSIX semantics of one read-only mount, without FUSE and without stores.
+/// POSIX semantics of one mount, without FUSE and without stores.
 ///
-/// Inode numbers are the coordinator's, and each stands for one immutable version, so nothing is kept here but what is
-/// open. Calls return at once; what needs the coordinator is answered through a closure, usually on its receive thread,
+/// Inode numbers are the coordinator's, and it decides every change, so nothing is kept here but what is open and who
+/// holds locks. Calls return at once; what needs the coordinator is answered through a closure, usually on its receive thread,
 /// where the closure must not block. Locks are leaves: none is held while another is taken or a closure is called.
 package final class MountedFileSystem: Sendable {
     package typealias Answer<Value> = @Sendable (Result<Value, Errno>) -> Void
@@ -17,10 +17,20 @@ package final class MountedFileSystem: Sendable {
     let openInodes = OpenInodeTable()
     private let passthrough = Atomic<Bool>(false)
     private let isStopped = Atomic<Bool>(false)
+    let locks = HeldLocks()
+    /// Grows with each change of names through this mount, which may change how many links an open file has.
+    let namesEpoch = Atomic<UInt64>(0)
+    private let onStalePages = Lock<(@Sendable (UInt64) -> Void)?>(nil)
+    /// For what waits for a disk; its tasks may take long.
+    static let fileWorkers = WorkerPool(name: "larder-file", threads: 4)
 
     package init(link: CoordinatorLink, logger: Logger) {
         self.link = link
         self.logger = logger
+        link.onReconnected { [weak self] in
+            self?.presentWriters()
+            self?.presentLocks()
+        }
         startThread(named: "larder-access") { [weak self] in
             // One report a second keeps the eviction policy fresh enough and costs nothing.
             repeat { pause(milliseconds: 1000) } while self?.reportAccess() == true
@@ -31,6 +41,21 @@ package final class MountedFileSystem: Sendable {
     package var usesPassthrough: Bool {
         get { passthrough.load(ordering: .relaxed) }
         set { passthrough.store(newValue, ordering: .relaxed) }
+    }
+
+    /// Called, on any thread, with an inode whose pages in the kernel are wrong. Set before the first open.
+    package func onStalePages(_ handler: @escaping @Sendable (UInt64) -> Void) {
+        onStalePages.withLock { $0 = handler }
+    }
+
+    func dropPages(of inode: UInt64) { onStalePages.withLock { $0 }?(inode) }
+
+    /// The coordinator has said that what is known of these inodes is no longer right. Any thread; sends nothing.
+    package func forget(inodes: [UInt64]) {
+        for inode in inodes {
+            openInodes.find(inode)?.writing?.noteStale()
+            openInodes.retire(inode)
+        }
     }
 
     /// Ends the background work; the link stays.

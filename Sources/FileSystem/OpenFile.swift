@@ -8,6 +8,7 @@ package final class OpenFile: @unchecked Sendable {
     package let inode: OpenInode
     /// The pages that the kernel has of this inode are still right for this open.
     package let keepsKernelCache: Bool
+    package let kernelMode: KernelMode
 
     /// Bytes that no tier could take, as a memory file; the latest answer of this handle.
     struct SideBuffer {
@@ -22,12 +23,14 @@ package final class OpenFile: @unchecked Sendable {
     private let triggers: UnsafeMutablePointer<Atomic<UInt64>>
     private static let triggerWords = 2 * PrefetchWindow.maximumStreams
 
+    private let lockOwners = Lock<Set<UInt64>>([])
     private let lastMissEnd = Atomic<UInt64>(0)
 
     /// - Parameter shared: others have the inode open: what the kernel read for them is right, unless the file can
     ///   change.
-    init(_ inode: OpenInode, shared: Bool) {
+    init(_ inode: OpenInode, shared: Bool, _ kernelMode: KernelMode) {
         self.inode = inode
+        self.kernelMode = kernelMode
         keepsKernelCache = inode.withPath { $0.keepCache || (shared && $0.kind != .source) }
         triggers = .allocate(capacity: Self.triggerWords)
         for index in 0..<Self.triggerWords { (triggers + index).initialize(to: Atomic(0)) }
@@ -66,6 +69,19 @@ package final class OpenFile: @unchecked Sendable {
     func followsLastMiss(_ offset: UInt64, _ end: UInt64) -> Bool {
         lastMissEnd.exchange(end, ordering: .relaxed) == offset && offset > 0
     }
+
+    /// `owner` has set an fcntl(2) lock through this handle, whose closes the kernel does not tell of (FOPEN_NOFLUSH).
+    package func noteLockOwner(_ owner: UInt64) { lockOwners.withLock { _ = $0.insert(owner) } }
+
+    func takeLockOwners() -> Set<UInt64> {
+        lockOwners.withLock { owners in
+            defer { owners = [] }
+            return owners
+        }
+    }
+
+    /// Whether close(2) has something to wait for.
+    package var needsFlush: Bool { inode.access == .writing }
 
     func keep(_ buffer: SideBuffer) {
         side.withLock { $0 = buffer }

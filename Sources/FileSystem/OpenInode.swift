@@ -4,12 +4,20 @@ import Platform
 import Synchronization
 import SystemPackage
 
-/// An inode while the kernel has it open: one grant that all its opens share.
+/// An inode while the kernel has it open: one grant, and the opens that share it.
 ///
 /// The kernel refuses to mix passthrough and cached opens of one inode, and two backing ids for it, so the way of
-/// reading belongs to the inode and not to the open.
+/// reading belongs to the grant and not to the open.
 package final class OpenInode: @unchecked Sendable {
+    /// What an open was asked for: readers and writers have leases of their own.
+    package enum Access: Sendable { case reading, writing }
+
     package let number: UInt64
+    package let access: Access
+    package let content: FileContent
+    let kernelMode: KernelMode
+    /// Of a grant to write.
+    let writing: WriteState?
 
     // Every path that this inode has had; the last is the current one. A new path comes only after a reconnect, so few
     // are kept, and none is freed while a reader may still use it through `current`.
@@ -22,8 +30,12 @@ package final class OpenInode: @unchecked Sendable {
     /// The coordinator no longer knows this version; what its descriptors have can still be read.
     let isOrphaned = Atomic<Bool>(false)
 
-    init(_ number: UInt64, _ path: DataPath) {
+    init(_ number: UInt64, _ path: DataPath, _ access: Access) {
         self.number = number
+        self.access = access
+        content = path.content
+        kernelMode = KernelMode(path)
+        writing = access == .writing ? WriteState(path) : nil
         paths = Lock([path])
         current = Atomic(Unmanaged.passUnretained(path).toOpaque())
         // At least one block of 128 KiB per segment, a power of two, and 64 segments hold the file.
@@ -66,8 +78,8 @@ package final class OpenInode: @unchecked Sendable {
 
     /// As the open was answered.
     package var attributes: WireAttributes { withPath { $0.attributes } }
-    /// The backing id to open with when the kernel is to serve the reads.
-    package var backingID: Int32? { withPath { $0.kind == .passthrough ? $0.backingID : nil } }
+    /// The kernel reads and writes by itself.
+    var isPassthrough: Bool { if case .backing = content { true } else { false } }
     /// How `user.larder.mode` and `larder status` call the way of reading.
     package var mode: String { withPath { $0.kind.rawValue } }
 }

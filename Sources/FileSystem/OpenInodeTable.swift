@@ -1,23 +1,60 @@
 import Platform
 import SystemPackage
 
-/// The inodes that the kernel has open, by number. Sharded: opens of different files do not wait for each other.
+/// What the kernel has open, by inode. Sharded: opens of different files do not wait for each other.
+///
+/// An inode has usually one grant, which all its opens share. It has more while somebody writes what others still read
+/// in an older version: those who opened it before keep their grant, and it is *retired*: later opens ask anew.
 final class OpenInodeTable: Sendable {
-    typealias Waiter = @Sendable (Result<OpenInode, Errno>) -> Void
+    typealias Waiter = @Sendable (Result<OpenFile, Errno>) -> Void
 
-    private enum Entry {
-        /// Asked by the first open; later ones wait for its answer.
-        case opening([Waiter])
-        case open(OpenInode, opens: Int)
+    /// An open for which the caller must ask the coordinator, then call `finish`.
+    struct Question: Sendable {
+        let inode: UInt64
+        let access: OpenInode.Access
+        /// A backing id would suit the kernel: it has no cached opens of the inode.
+        let mayPassThrough: Bool
+        /// Nobody waits for it but who asked.
+        let own: Waiter?
+        fileprivate let epoch: UInt64
     }
-
     enum Step {
-        /// The caller must ask the coordinator, then call `finish`.
-        case ask
+        case ask(Question)
         /// The waiter will be called.
         case wait
-        /// Already open: the open is counted.
-        case share(OpenInode)
+        /// Counted.
+        case share(OpenFile)
+    }
+    enum Finish {
+        /// The inode's opens, counted, for who waits for them.
+        case opened([(Waiter, OpenFile)])
+        case failed([Waiter])
+        /// The kernel has cached opens, or ones with another backing id: ask again, for something else.
+        case unsuitable(Question)
+    }
+
+    fileprivate enum Slot {
+        case none
+        case opening([Waiter])
+        case open(OpenInode)
+    }
+    fileprivate struct Entry {
+        /// What the next open of each kind shares.
+        var reading = Slot.none
+        var writing = Slot.none
+        var grants: [(inode: OpenInode, opens: Int)] = []
+        var questions = 0
+        /// Grows when what was granted for reading before is no longer what a new reader must see.
+        var epoch: UInt64 = 0
+        /// What the kernel's opens of this inode have in common, but for those with direct I/O, which bind to nothing.
+        var kernelMode = KernelMode.direct
+        var kernelOpens = 0
+
+        subscript(access: OpenInode.Access) -> Slot {
+            get { access == .reading ? reading : writing }
+            set { if access == .reading { reading = newValue } else { writing = newValue } }
+        }
+        var isUnused: Bool { grants.isEmpty && questions == 0 }
     }
 
     private let shards: [Lock<[UInt64: Entry]>] = (0..<64).map { _ in Lock([:]) }
@@ -27,52 +64,146 @@ final class OpenInodeTable: Sendable {
     }
 
     /// Counts an open of `inode`, or notes that `waiter` is called once it is open.
-    func begin(_ inode: UInt64, _ waiter: @escaping Waiter) -> Step {
+    ///
+    /// - Parameter alone: the coordinator must be asked for this very open (O_TRUNC).
+    func begin(_ inode: UInt64, _ access: OpenInode.Access, alone: Bool, _ waiter: @escaping Waiter) -> Step {
         shard(inode).withLock { entries in
-            switch entries[inode] {
-            case nil:
-                entries[inode] = .opening([waiter])
-                return .ask
-            case .opening(let waiters):
-                entries[inode] = .opening(waiters + [waiter])
+            var entry = entries[inode] ?? Entry()
+            defer { entries[inode] = entry }
+            switch entry[access] {
+            case .open(let open) where !alone: return .share(entry.open(open, shared: true))
+            case .opening(let waiters) where !alone:
+                entry[access] = .opening(waiters + [waiter])
                 return .wait
-            case .open(let open, let opens):
-                entries[inode] = .open(open, opens: opens + 1)
-                return .share(open)
+            default:
+                if !alone { entry[access] = .opening([waiter]) }
+                entry.questions += 1
+                return .ask(entry.question(inode, access, own: alone ? waiter : nil))
             }
         }
     }
 
-    /// The answer to the open that was told to `ask`. Returns who waits for it, each with an open counted on success.
-    func finish(_ inode: UInt64, _ result: Result<OpenInode, Errno>) -> [Waiter] {
-        shard(inode).withLock { entries in
-            guard case .opening(let waiters) = entries[inode] else { return [] }
-            entries[inode] = if case .success(let open) = result { .open(open, opens: waiters.count) } else { nil }
-            return waiters
+    /// Counts a first open that was granted together with its inode: of a file that was created.
+    func add(_ path: DataPath, _ inode: UInt64) -> Finish {
+        let question = shard(inode).withLock { entries in
+            var entry = entries[inode] ?? Entry()
+            entry.questions += 1
+            entries[inode] = entry
+            return entry.question(inode, .writing, own: { _ in })
+        }
+        return finish(question, .success(path))
+    }
+
+    /// The answer to a question. The caller calls the waiters.
+    func finish(_ question: Question, _ result: Result<DataPath, Errno>) -> Finish {
+        shard(question.inode).withLock { entries in
+            var entry = entries[question.inode] ?? Entry()
+            defer { entries[question.inode] = entry.isUnused ? nil : entry }
+            guard case .success(let path) = result, entry.suits(path) || path.kind != .passthrough else {
+                if case .success = result, question.mayPassThrough {
+                    return .unsuitable(
+                        Question(
+                            inode: question.inode, access: question.access, mayPassThrough: false, own: question.own,
+                            epoch: question.epoch))
+                }
+                entry.questions -= 1
+                return .failed(entry.takeWaiters(question))
+            }
+            entry.questions -= 1
+            let open = OpenInode(question.inode, path, question.access)
+            let waiters = entry.takeWaiters(question)
+            if question.access == .writing { entry.retireReading(unlessLike: path) }
+            let isCurrent = question.access == .writing || entry.epoch == question.epoch
+            if isCurrent { entry[question.access] = .open(open) }
+            entry.grants.append((open, 0))
+            let isFirst = entry.grants.count == 1
+            return .opened(waiters.enumerated().map { ($1, entry.open(open, shared: $0 > 0 || !isFirst)) })
         }
     }
 
-    /// Uncounts an open. Returns whether it was the last.
-    func end(_ open: OpenInode) -> Bool {
-        shard(open.number).withLock { entries in
-            guard case .open(let known, let opens) = entries[open.number], known === open else { return false }
-            entries[open.number] = opens > 1 ? .open(open, opens: opens - 1) : nil
-            return opens == 1
+    /// Uncounts an open. Returns whether it was the last of its grant.
+    func end(_ file: OpenFile) -> Bool {
+        let open = file.inode
+        return shard(open.number).withLock { entries in
+            guard var entry = entries[open.number],
+                let index = entry.grants.firstIndex(where: { $0.inode === open })
+            else { return false }
+            defer { entries[open.number] = entry.isUnused ? nil : entry }
+            if file.kernelMode != .direct { entry.kernelOpens -= 1 }
+            if entry.kernelOpens == 0 { entry.kernelMode = .direct }
+            entry.grants[index].opens -= 1
+            guard entry.grants[index].opens == 0 else { return false }
+            entry.grants.remove(at: index)
+            for access in [OpenInode.Access.reading, .writing] {
+                if case .open(let current) = entry[access], current === open { entry[access] = .none }
+            }
+            return true
         }
     }
 
+    /// The next reader of `inode` must ask: what it holds has changed.
+    func retire(_ inode: UInt64) {
+        shard(inode).withLock { entries in entries[inode]?.retireReading(unlessLike: nil) }
+    }
+
+    /// The grant that shows the inode as it is now: the writers' if there is one.
     func find(_ inode: UInt64) -> OpenInode? {
         shard(inode).withLock { entries in
-            if case .open(let open, _) = entries[inode] { open } else { nil }
+            guard let entry = entries[inode] else { return nil }
+            if case .open(let open) = entry.writing { return open }
+            if case .open(let open) = entry.reading { return open }
+            return entry.grants.last?.inode
         }
     }
 
-    /// Every open inode, in no order.
-    func all() -> [OpenInode] {
-        shards.flatMap { shard in
-            shard.withLock { entries in
-                entries.values.compactMap { if case .open(let open, _) = $0 { open } else { nil } }
-            }
+    /// Whether opens of `inode` read different contents.
+    func isMixed(_ inode: UInt64) -> Bool {
+        shard(inode).withLock { entries in
+            guard let grants = entries[inode]?.grants, let first = grants.first else { return false }
+            return grants.contains { $0.inode.content != first.inode.content }
         }
+    }
+
+    /// Every grant, in no order.
+    func all() -> [OpenInode] {
+        shards.flatMap { shard in shard.withLock { entries in entries.values.flatMap { $0.grants.map(\.inode) } } }
+    }
+}
+
+extension OpenInodeTable.Entry {
+    fileprivate func question(
+        _ inode: UInt64, _ access: OpenInode.Access, own: OpenInodeTable.Waiter?
+    ) -> OpenInodeTable.Question {
+        let mayPassThrough = if case .cached = kernelMode { false } else { true }
+        return .init(inode: inode, access: access, mayPassThrough: mayPassThrough, own: own, epoch: epoch)
+    }
+
+    /// Whether the kernel lets an open of `path` be as `path` would have it.
+    fileprivate func suits(_ path: DataPath) -> Bool { kernelOpens == 0 || kernelMode == KernelMode(path) }
+
+    fileprivate mutating func open(_ inode: OpenInode, shared: Bool) -> OpenFile {
+        let wanted = inode.kernelMode
+        let mode = kernelOpens == 0 || kernelMode == wanted ? wanted : .direct
+        if mode != .direct {
+            kernelMode = mode
+            kernelOpens += 1
+        }
+        if let index = grants.firstIndex(where: { $0.inode === inode }) { grants[index].opens += 1 }
+        return OpenFile(inode, shared: shared, mode)
+    }
+
+    fileprivate mutating func takeWaiters(_ question: OpenInodeTable.Question) -> [OpenInodeTable.Waiter] {
+        if let own = question.own { return [own] }
+        guard case .opening(let waiters) = self[question.access] else { return [] }
+        self[question.access] = .none
+        return waiters
+    }
+
+    fileprivate mutating func retireReading(unlessLike path: DataPath?) {
+        if case .open(let open) = reading {
+            if let path, open.content == path.content { return }
+            reading = .none
+        }
+        epoch += 1
     }
 }

@@ -1,19 +1,20 @@
 import CFuse
 import FileSystem
 import Glibc
+import Platform
 import SystemPackage
 
 extension Bridge {
     func open(_ raw: fuse_req_t, _ node: fuse_ino_t, _ info: fuse_file_info) {
-        guard info.flags & O_ACCMODE == O_RDONLY else { return FuseRequest(raw).fail(.readOnlyFileSystem) }
+        let caller = raw.caller
         guard let reply = ParkedRequest.park(FuseRequest(raw)) else { return }
-        fileSystem.open(inode(of: node)) { [self] result in
+        fileSystem.open(inode(of: node), flags: info.flags, caller: caller) { [self] result in
             switch result {
             case .failure(let error): reply.claim()?.fail(error)
             case .success(let file):
                 guard let request = reply.claim() else { return fileSystem.closeLater(file) }
                 let handle = Unmanaged.passRetained(file)
-                guard request.reply(opened: file, UInt64(UInt(bitPattern: handle.toOpaque())), info) else {
+                guard request.reply(opened: file.reply(handle)) else {
                     // The kernel has forgotten the open, so no release will come.
                     handle.release()
                     return fileSystem.closeLater(file)
@@ -22,8 +23,48 @@ extension Bridge {
         }
     }
 
-    func release(_ raw: fuse_req_t, _ info: fuse_file_info) {
-        if let file: Unmanaged<OpenFile> = info.handle() { fileSystem.close(file.takeRetainedValue()) }
+    func create(
+        _ raw: fuse_req_t, _ parent: fuse_ino_t, _ name: UnsafePointer<CChar>, _ mode: mode_t, _ info: fuse_file_info
+    ) {
+        let name = ByteString(cString: name)
+        let caller = raw.caller
+        guard let reply = ParkedRequest.park(FuseRequest(raw)) else { return }
+        fileSystem.create(name, in: inode(of: parent), mode: mode, flags: info.flags, caller: caller) {
+            [self] result in
+            switch result {
+            case .failure(let error): reply.claim()?.fail(error)
+            case .success((let attributes, let file)):
+                guard let request = reply.claim() else { return fileSystem.closeLater(file) }
+                let handle = Unmanaged.passRetained(file)
+                guard request.reply(created: entry(attributes), file.reply(handle)) else {
+                    handle.release()
+                    return fileSystem.closeLater(file)
+                }
+            }
+        }
+    }
+
+    func flush(_ raw: fuse_req_t, _ info: UnsafePointer<fuse_file_info>) {
+        guard let unmanaged: Unmanaged<OpenFile> = info.pointee.handle() else { return FuseRequest(raw).succeed() }
+        let owner = info.pointee.lock_owner
+        let file = unmanaged.takeUnretainedValue()
+        // A caller that was interrupted does not wait, but what it wrote is committed all the same.
+        let reply = ParkedRequest.park(FuseRequest(raw))
+        fileSystem.flush(file, owner: owner) { result in
+            guard let request = reply?.claim() else { return }
+            switch result {
+            case .success: request.succeed()
+            case .failure(let error): request.fail(error)
+            }
+        }
+    }
+
+    func release(_ raw: fuse_req_t, _ info: UnsafePointer<fuse_file_info>) {
+        if let unmanaged: Unmanaged<OpenFile> = info.pointee.handle() {
+            let file = unmanaged.takeRetainedValue()
+            fileSystem.unlock(file, flockOwner: larder_fuse_ends_flock(info) != 0 ? info.pointee.lock_owner : nil)
+            fileSystem.close(file)
+        }
         FuseRequest(raw).succeed()
     }
 
@@ -54,20 +95,21 @@ extension Bridge {
     }
 }
 
-extension FuseRequest {
-    /// Answers OPEN. False: the caller was interrupted, and the kernel will send no release.
-    fileprivate consuming func reply(opened file: OpenFile, _ handle: UInt64, _ info: fuse_file_info) -> Bool {
-        if let backingID = file.inode.backingID {
-            // libfuse 3.14 has no field for the backing id.
-            var out = larder_fuse_open_out(
-                fh: handle, open_flags: UInt32(LARDER_FOPEN_PASSTHROUGH), backing_id: backingID)
-            let raw = take()
-            return withUnsafeBytes(of: &out) { FuseRequest(raw).reply($0) }
+extension OpenFile {
+    /// What the kernel is told of an open; libfuse 3.14 has no field for the backing id.
+    fileprivate func reply(_ handle: Unmanaged<OpenFile>) -> larder_fuse_open_out {
+        var flags: UInt32 = 0
+        var backing: Int32 = 0
+        switch kernelMode {
+        case .passthrough(let backingID):
+            flags = UInt32(LARDER_FOPEN_PASSTHROUGH)
+            backing = backingID
+        case .direct: flags = UInt32(LARDER_FOPEN_DIRECT_IO)
+        case .cached: if keepsKernelCache { flags = UInt32(LARDER_FOPEN_KEEP_CACHE) }
         }
-        var info = info
-        info.fh = handle
-        larder_fuse_set_keep_cache(&info, file.keepsKernelCache ? 1 : 0)
-        return reply(open: info)
+        if !needsFlush { flags |= UInt32(LARDER_FOPEN_NOFLUSH) }
+        return larder_fuse_open_out(
+            fh: UInt64(UInt(bitPattern: handle.toOpaque())), open_flags: flags, backing_id: backing)
     }
 }
 

@@ -12,8 +12,13 @@ import SystemPackage
 /// release: the kernel guarantees the pair.
 final class Bridge: Sendable {
     let fileSystem: MountedFileSystem
+    /// The kernel refuses changes by itself, and keeps locks by itself.
+    let isReadOnly: Bool
 
-    init(_ fileSystem: MountedFileSystem) { self.fileSystem = fileSystem }
+    init(_ fileSystem: MountedFileSystem, isReadOnly: Bool) {
+        self.fileSystem = fileSystem
+        self.isReadOnly = isReadOnly
+    }
 
     /// Calls `body` with the bridge of a request's session, without reference counting.
     @inline(__always)
@@ -25,6 +30,21 @@ final class Bridge: Sendable {
 
     func inode(of node: fuse_ino_t) -> UInt64 { node == FUSE_ROOT_ID ? fileSystem.link.root : node }
     func node(of inode: UInt64) -> fuse_ino_t { inode == fileSystem.link.root ? fuse_ino_t(FUSE_ROOT_ID) : inode }
+
+    /// Parks a request, starts what answers it, and hands its result to `succeed`, or fails with its error.
+    func answer<Value>(
+        _ raw: fuse_req_t, by start: (@escaping MountedFileSystem.Answer<Value>) -> Void,
+        with succeed: @escaping @Sendable (consuming FuseRequest, Value) -> Void
+    ) {
+        guard let reply = ParkedRequest.park(FuseRequest(raw)) else { return }
+        start { result in
+            guard let request = reply.claim() else { return }
+            switch result {
+            case .success(let value): succeed(request, value)
+            case .failure(let error): request.fail(error)
+            }
+        }
+    }
 
     // MARK: Metadata
 
@@ -45,9 +65,11 @@ final class Bridge: Sendable {
         }
     }
 
-    func attributes(_ raw: fuse_req_t, _ node: fuse_ino_t) {
+    func attributes(_ raw: fuse_req_t, _ node: fuse_ino_t, _ info: UnsafePointer<fuse_file_info>?) {
         guard let reply = ParkedRequest.park(FuseRequest(raw)) else { return }
-        fileSystem.attributes(of: inode(of: node)) { result in
+        // Only a regular file's handle comes along.
+        let file: Unmanaged<OpenFile>? = info.flatMap { $0.pointee.handle() }
+        fileSystem.attributes(of: inode(of: node), file: file?.takeUnretainedValue()) { result in
             guard let request = reply.claim() else { return }
             switch result {
             case .success(let attributes): request.reply(attributes: stat(attributes), timeout: attributes.timeout)
@@ -80,25 +102,6 @@ final class Bridge: Sendable {
         }
     }
 
-    // MARK: Extended attributes
-
-    func extendedAttribute(_ raw: fuse_req_t, _ node: fuse_ino_t, _ name: UnsafePointer<CChar>, _ size: Int) {
-        let name = ByteString(cString: name)
-        guard let reply = ParkedRequest.park(FuseRequest(raw)) else { return }
-        fileSystem.extendedAttribute(name, of: inode(of: node)) { result in
-            guard let request = reply.claim() else { return }
-            switch result {
-            case .success(let value): request.reply(attribute: value.bytes, size)
-            case .failure(let error): request.fail(error)
-            }
-        }
-    }
-
-    func extendedAttributeNames(_ raw: fuse_req_t, _ size: Int) {
-        let names = MountedFileSystem.extendedAttributeNames.flatMap { name -> [UInt8] in Array(name.utf8) + [0] }
-        FuseRequest(raw).reply(attribute: names, size)
-    }
-
     func entry(_ attributes: WireAttributes) -> fuse_entry_param {
         var entry = fuse_entry_param()
         entry.ino = node(of: attributes.inode)
@@ -106,16 +109,6 @@ final class Bridge: Sendable {
         entry.attr_timeout = attributes.timeout
         entry.entry_timeout = attributes.timeout
         return entry
-    }
-}
-
-extension FuseRequest {
-    /// The value of an extended attribute, or its size when the caller's buffer is empty (getxattr(2)).
-    consuming func reply(attribute bytes: [UInt8], _ size: Int) {
-        if size == 0 { return reply(attributeSize: bytes.count) }
-        guard bytes.count <= size else { return fail(.outOfRange) }
-        let raw = take()
-        _ = bytes.withUnsafeBytes { FuseRequest(raw).reply($0) }
     }
 }
 
@@ -129,7 +122,7 @@ extension stat {
         self.init()
         st_ino = ino_t(attributes.inode)
         st_mode = attributes.mode
-        st_nlink = nlink_t(max(1, attributes.links))
+        st_nlink = nlink_t(attributes.links)
         st_uid = attributes.uid
         st_gid = attributes.gid
         st_size = off_t(clamping: attributes.size)

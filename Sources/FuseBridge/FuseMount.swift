@@ -34,13 +34,14 @@ package final class FuseMount: Sendable {
         let device = try FuseDevice.mount(options, at: mountPoint)
         let fileSystem = MountedFileSystem(link: link, logger: logger)
         do throws(MountError) {
-            let session = try openSession(device, fileSystem)
+            let bridge = Bridge(fileSystem, isReadOnly: options.isReadOnly)
+            let session = try openSession(device, bridge)
             fileSystem.usesPassthrough = session.hasPassthrough
             do throws(CoordinationError) {
                 try link.register(device: device, passthrough: session.hasPassthrough)
             } catch { throw MountError(MountError.unavailable, "the coordinator refuses the mount: \(error)") }
             let mount = FuseMount(mountPoint, session, fileSystem)
-            mount.serve(link, logger)
+            mount.serve(link, bridge, logger)
             return mount
         } catch {
             fileSystem.stop()
@@ -50,10 +51,10 @@ package final class FuseMount: Sendable {
     }
 
     private static func openSession(
-        _ device: Descriptor, _ fileSystem: MountedFileSystem
+        _ device: Descriptor, _ bridge: Bridge
     ) throws(MountError) -> FuseSession {
         let session: FuseSession
-        do { session = try FuseSession(device, Bridge(fileSystem)) } catch {
+        do { session = try FuseSession(device, bridge) } catch {
             throw MountError(MountError.system, "libfuse cannot start: \(error)")
         }
         guard session.negotiate() else {
@@ -62,9 +63,12 @@ package final class FuseMount: Sendable {
         return session
     }
 
-    private func serve(_ link: CoordinatorLink, _ logger: Logger) {
-        let bridge = Bridge(fileSystem)
-        link.onInvalidate { [weak session] invalidate, forgotten in
+    private func serve(_ link: CoordinatorLink, _ bridge: Bridge, _ logger: Logger) {
+        fileSystem.onStalePages { [weak session] inode in
+            session?.forget(names: [], nodes: [bridge.node(of: inode)]) {}
+        }
+        link.onInvalidate { [weak session, fileSystem] invalidate, forgotten in
+            fileSystem.forget(inodes: invalidate.inodes)
             guard let session else { return forgotten() }
             session.forget(
                 names: invalidate.names.map { (bridge.node(of: $0.parent), ByteString($0.name)) },

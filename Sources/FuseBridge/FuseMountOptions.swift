@@ -9,6 +9,8 @@ package struct FuseMountOptions: Sendable {
     package var readOnly: Bool
     /// Mount over a directory that is not empty.
     package var nonEmpty: Bool
+    /// `readOnly`, or one of the further options says so.
+    var isReadOnly: Bool { readOnly || extra.contains("ro") }
     /// Further mount options, as in fstab: nosuid, noexec, noatime, context=….
     package var extra: [String]
 

@@ -74,6 +74,37 @@ struct FuseRequest: ~Copyable, @unchecked Sendable {
         discard self
     }
 
+    consuming func reply(written count: Int) {
+        fuse_reply_write(raw, count)
+        discard self
+    }
+
+    consuming func reply(place: UInt64) {
+        fuse_reply_lseek(raw, off_t(clamping: place))
+        discard self
+    }
+
+    consuming func reply(lock: flock) {
+        var lock = lock
+        fuse_reply_lock(raw, &lock)
+        discard self
+    }
+
+    /// Answers CREATE. False: the kernel will send no release.
+    consuming func reply(created entry: fuse_entry_param, _ open: larder_fuse_open_out) -> Bool {
+        var entry = entry
+        var open = open
+        let result = larder_fuse_reply_create(raw, &entry, &open)
+        discard self
+        return result == 0
+    }
+
+    /// Answers OPEN. False: the caller was interrupted, and the kernel will send no release.
+    consuming func reply(opened open: larder_fuse_open_out) -> Bool {
+        let raw = take()
+        return withUnsafeBytes(of: open) { FuseRequest(raw).reply($0) }
+    }
+
     /// The size of an extended attribute, for a caller that asked with an empty buffer.
     consuming func reply(attributeSize: Int) {
         fuse_reply_xattr(raw, attributeSize)
@@ -85,4 +116,15 @@ struct FuseRequest: ~Copyable, @unchecked Sendable {
 
     /// The thread that waits, as this process's pid namespace names it; 0 when it does not.
     var callerThread: Int32 { fuse_req_ctx(raw).pointee.pid }
+}
+
+extension fuse_req_t {
+    /// Who asks.
+    var caller: WireCaller {
+        let context = fuse_req_ctx(self).pointee
+        var caller = WireCaller()
+        caller.uid = context.uid
+        caller.gid = context.gid
+        return caller
+    }
 }

@@ -23,7 +23,7 @@ final class FuseSession: @unchecked Sendable {
         self.bridge = .passRetained(bridge)
         context.pointee.bridge = self.bridge.toOpaque()
         context.pointee.wants_passthrough = 1
-        var operations = Bridge.operations()
+        var operations = Bridge.operations(readOnly: bridge.isReadOnly)
         // The session closes the number that it is given.
         let own = fcntl(device.raw, F_DUPFD_CLOEXEC, 0)
         guard own >= 0, let session = larder_fuse_session_new(&operations, context, own) else {

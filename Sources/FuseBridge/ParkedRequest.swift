@@ -20,17 +20,29 @@ final class ParkedRequest: @unchecked Sendable {
     /// Answering uses libfuse's session, which must outlive its last thread for that.
     private let session: FuseSession?
     private let caller: Int32
+    /// Any signal ends the wait, also one that the program catches: it may be how it limits the wait.
+    private let endsAtAnySignal: Bool
+    private let onInterrupt: (@Sendable () -> Void)?
     private let state = Atomic<UInt8>(State.parking)
 
-    private init(_ request: consuming FuseRequest) {
+    private init(
+        _ request: consuming FuseRequest, endsAtAnySignal: Bool, onInterrupt: (@Sendable () -> Void)?
+    ) {
+        self.endsAtAnySignal = endsAtAnySignal
+        self.onInterrupt = onInterrupt
         caller = request.callerThread
         raw = request.take()
         session = FuseSession.of(raw)
     }
 
     /// Parks a request. nil: its caller had already been interrupted, and it was answered.
-    static func park(_ request: consuming FuseRequest) -> ParkedReply? {
-        let parked = ParkedRequest(request)
+    ///
+    /// - Parameter onInterrupt: called after the request was answered with EINTR, while nobody may send to the kernel.
+    static func park(
+        _ request: consuming FuseRequest, endsAtAnySignal: Bool = false,
+        onInterrupt: (@Sendable () -> Void)? = nil
+    ) -> ParkedReply? {
+        let parked = ParkedRequest(request, endsAtAnySignal: endsAtAnySignal, onInterrupt: onInterrupt)
         // Released by who answers.
         let retained = Unmanaged.passRetained(parked)
         fuse_req_interrupt_func(
@@ -41,7 +53,7 @@ final class ParkedRequest: @unchecked Sendable {
             }, retained.toOpaque())
         let reply = ParkedReply(parked)
         if parked.exchange(State.parking, State.parked) { return reply }
-        guard InterruptPolicy.endsWait(of: parked.caller) else {
+        guard parked.mustEnd else {
             parked.state.store(State.parked, ordering: .releasing)
             InterruptWatch.shared.add(parked)
             return reply
@@ -61,19 +73,25 @@ final class ParkedRequest: @unchecked Sendable {
 
     private func interrupt() {
         if exchange(State.parking, State.interruptedEarly) { return }
-        guard InterruptPolicy.endsWait(of: caller) else { return InterruptWatch.shared.add(self) }
+        guard mustEnd else { return InterruptWatch.shared.add(self) }
         guard exchange(State.parked, State.answered) else { return }
         FuseRequest(raw).fail(.interrupted)
+        onInterrupt?()
         Unmanaged.passUnretained(self).release()
     }
 
     /// Answers when the caller has meanwhile got a signal that ends its wait. False when it need not be asked again.
     func endIfInterrupted() -> Bool {
         guard state.load(ordering: .acquiring) == State.parked else { return false }
-        guard InterruptPolicy.endsWait(of: caller) else { return true }
-        claim()?.fail(.interrupted)
+        guard mustEnd else { return true }
+        if let request = claim() {
+            request.fail(.interrupted)
+            onInterrupt?()
+        }
         return false
     }
+
+    private var mustEnd: Bool { endsAtAnySignal || InterruptPolicy.endsWait(of: caller) }
 
     private func exchange(_ expected: UInt8, _ desired: UInt8) -> Bool {
         state.compareExchange(expected: expected, desired: desired, ordering: .acquiringAndReleasing).exchanged

@@ -20,6 +20,7 @@ final class FakeCoordinator: @unchecked Sendable {
         var neverAnswered: Set<ByteString> = []
         /// Opens are answered once this is set.
         var openGate: OneShot<Bool>?
+        var writing = FakeWriting()
     }
     struct Log {
         var lookups: [ByteString: Int] = [:]
@@ -31,6 +32,13 @@ final class FakeCoordinator: @unchecked Sendable {
         var attaches: [Bool] = []
         var devices = 0
         var acknowledged: [UInt64] = []
+        /// The names of changes and their operation numbers, as they came.
+        var changes: [(name: String, operation: UInt64)] = []
+        var commits: [(inode: UInt64, synchronize: Bool, written: Bool)] = []
+        var reserved: [UInt64] = []
+        var extendedAttributes: [ByteString] = []
+        var clients: Set<[UInt8]> = []
+        var cancelledLocks = 0
     }
 
     let directory: String
@@ -42,6 +50,7 @@ final class FakeCoordinator: @unchecked Sendable {
     private let server: Lock<SessionServer?> = Lock(nil)
     private let sessions = Lock<[Session]>([])
     private var fileCount = 0
+    private let mountCount = Lock(0)
 
     init() throws {
         var template = Array("/tmp/larder-mount-XXXXXX".utf8CString)
@@ -86,6 +95,15 @@ final class FakeCoordinator: @unchecked Sendable {
         sessions.withLock { $0 = [] }
     }
 
+    /// Several mounts may be attached at once.
+    func newMountPoint() -> String {
+        let number = mountCount.withLock { count in
+            count += 1
+            return count
+        }
+        return directory + (number == 1 ? "/mnt" : "/mnt-\(number)")
+    }
+
     @discardableResult
     func add(
         _ name: ByteString, _ bytes: [UInt8], _ grant: FakeGrant, blockSize: Int = 4096,
@@ -124,45 +142,62 @@ let quietLogger: Logger = {
 }()
 
 /// One session of the fake: leases, streams, the mount's device.
-private final class FakeSession: SessionHandler, @unchecked Sendable {
-    private struct State {
-        var leases: [UInt64: (inode: UInt64, backing: Int32?)] = [:]
+final class FakeSession: SessionHandler, @unchecked Sendable {
+    struct Lease {
+        let inode: UInt64
+        let backing: Int32?
+        var writes = false
+    }
+    struct State {
+        var leases: [UInt64: Lease] = [:]
         var nextLease: UInt64 = 1
         var streams: [UInt64: (names: [(ByteString, UInt64)], position: Int)] = [:]
         var nextStream: UInt64 = 1
         var device: Descriptor?
         var passthrough = false
+        var client: [UInt8] = []
     }
-    private let session: Session
+    let session: Session
     private weak var owner: FakeCoordinator?
-    private let state = Lock(State())
+    let state = Lock(State())
 
     init(_ session: Session, _ owner: FakeCoordinator?) {
         self.session = session
         self.owner = owner
     }
 
-    func close() {}
+    func close() {
+        guard let owner else { return }
+        let me = ObjectIdentifier(self)
+        owner.script.withLock { $0.writing.locks.removeAll { $0.session == me } }
+    }
 
-    func receive(_ body: WireEnvelope.OneOf_Body, id: UInt64, descriptors: [Descriptor]) {
+    func receive(_ body: WireEnvelope.OneOf_Body, id: UInt64, operation: UInt64, descriptors: [Descriptor]) {
         guard let owner else { return }
         FakeCoordinator.pool.submit { [self] in
-            do { try answer(body, id, descriptors, owner) } catch let error as Errno {
+            do { try answer(body, id, operation, descriptors, owner) } catch let error as Errno {
                 session.fail(id, error, "\(error)")
             } catch { session.fail(id, .ioError, "\(error)") }
         }
     }
 
     private func answer(
-        _ body: WireEnvelope.OneOf_Body, _ id: UInt64, _ descriptors: [Descriptor], _ owner: FakeCoordinator
+        _ body: WireEnvelope.OneOf_Body, _ id: UInt64, _ operation: UInt64, _ descriptors: [Descriptor],
+        _ owner: FakeCoordinator
     ) throws {
+        if try answerChange(body, id, operation, owner) { return }
         let script = owner.script.withLock { $0 }
         switch body {
         case .attach(let attach):
-            owner.log.withLock { $0.attaches.append(attach.resuming) }
+            state.withLock { $0.client = Array(attach.client) }
+            owner.log.withLock { log in
+                log.attaches.append(attach.resuming)
+                log.clients.insert(Array(attach.client))
+            }
             var attached = WireAttached()
             attached.root = FakeTree.root
             attached.attributes = script.tree.attributes(FakeTree.root, ttl: script.ttlMilliseconds) ?? .init()
+            attached.kernelAttributes = script.writing.kernelAttributes
             session.reply(to: id, .attached(attached))
         case .done: owner.log.withLock { $0.acknowledged.append(id) }
         case .registerDevice(let device):
@@ -180,13 +215,13 @@ private final class FakeSession: SessionHandler, @unchecked Sendable {
             var entry = WireEntry()
             entry.negativeTtlMilliseconds = script.negativeMilliseconds
             if let inode = script.tree.children[lookup.parent]?[name],
-                let attributes = script.tree.attributes(inode, ttl: script.ttlMilliseconds)
+                let attributes = script.attributes(inode)
             {
                 entry.attributes = attributes
             }
             session.reply(to: id, .entry(entry))
         case .getAttributes(let request):
-            guard let attributes = script.tree.attributes(request.inode, ttl: script.ttlMilliseconds) else {
+            guard let attributes = script.attributes(request.inode) else {
                 throw Errno.staleNFSFileHandle
             }
             var entry = WireEntry()
@@ -208,14 +243,22 @@ private final class FakeSession: SessionHandler, @unchecked Sendable {
             space.files = 12345
             session.reply(to: id, .space(space))
         case .getExtendedAttribute(let request):
+            let name = ByteString(request.name)
+            owner.log.withLock { $0.extendedAttributes.append(name) }
             var answer = WireExtendedAttribute()
-            answer.value = ByteString("\(ByteString(request.name)) of \(request.inode)").data
+            if name.hasPrefix("user.larder.") {
+                answer.value = ByteString("\(name) of \(request.inode)").data
+            } else {
+                guard let value = script.writing.attributes[request.inode]?[name] else { throw Errno.noData }
+                answer.value = value.data
+            }
             session.reply(to: id, .extendedAttribute(answer))
         case .open(let open): try answer(open, id, script, owner)
         case .release(let release):
-            owner.log.withLock { $0.releases += 1 }
             let (lease, device) = state.withLock { ($0.leases.removeValue(forKey: release.lease), $0.device) }
             if let backing = lease?.backing, let device { _ = larder_fuse_backing_close(device.raw, backing) }
+            if let lease { try endWriting(lease, release, owner) }
+            owner.log.withLock { $0.releases += 1 }
         case .fetch(let fetch): try answer(fetch, id, script, owner)
         case .accessReport(let report): owner.log.withLock { $0.reports += report.ranges }
         default: throw Errno.notSupported
@@ -245,7 +288,7 @@ private final class FakeSession: SessionHandler, @unchecked Sendable {
             page.stream = number
             page.end = end == stream.names.count
             for (name, inode) in stream.names[stream.position..<end] {
-                guard let attributes = script.tree.attributes(inode, ttl: script.ttlMilliseconds) else { continue }
+                guard let attributes = script.attributes(inode) else { continue }
                 var entry = WireListEntry()
                 entry.name = name.data
                 entry.attributes = attributes
@@ -266,6 +309,7 @@ private final class FakeSession: SessionHandler, @unchecked Sendable {
         else { throw Errno.staleNFSFileHandle }
         if let node = script.tree.nodes[open.inode], script.neverAnswered.contains(node.name) { return }
         _ = script.openGate?.wait()
+        if try answerWriting(open, id, owner) { return }
         var opened = WireOpened()
         opened.attributes = attributes
         opened.keepCache = true
@@ -294,7 +338,7 @@ private final class FakeSession: SessionHandler, @unchecked Sendable {
         }
         opened.lease = state.withLock { state in
             defer { state.nextLease += 1 }
-            state.leases[state.nextLease] = (open.inode, backing)
+            state.leases[state.nextLease] = Lease(inode: open.inode, backing: backing)
             return state.nextLease
         }
         session.reply(to: id, .opened(opened), descriptors: descriptors)

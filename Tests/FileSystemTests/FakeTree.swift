@@ -82,11 +82,12 @@ struct FakeTree: Sendable {
         case directory
         case file(FakeFile)
         case link(String)
+        case node(mode: UInt32)
     }
     struct Node: Sendable {
-        let parent: UInt64
-        let name: ByteString
-        let content: Content
+        var parent: UInt64
+        var name: ByteString
+        var content: Content
         var isSuperseded = false
     }
 
@@ -104,17 +105,24 @@ struct FakeTree: Sendable {
         return next
     }
 
+    /// Removes a name; the inode goes with its last one.
+    mutating func remove(_ name: ByteString, in parent: UInt64) {
+        guard let inode = children[parent]?.removeValue(forKey: name) else { return }
+        if !children.values.contains(where: { $0.values.contains(inode) }) { nodes[inode]?.isSuperseded = true }
+    }
+
     func attributes(_ inode: UInt64, ttl: UInt32) -> WireAttributes? {
         guard let node = nodes[inode], !node.isSuperseded else { return nil }
         var attributes = WireAttributes()
         attributes.inode = inode
         attributes.uid = getuid()
         attributes.gid = getgid()
-        attributes.links = 1
+        attributes.links = UInt32(max(1, children.values.reduce(0) { $0 + $1.values.count { $0 == inode } }))
         attributes.modifiedSeconds = 1_700_000_000
         attributes.ttlMilliseconds = ttl
         switch node.content {
         case .directory: attributes.mode = S_IFDIR | 0o755
+        case .node(let mode): attributes.mode = mode
         case .link(let target):
             attributes.mode = S_IFLNK | 0o777
             attributes.size = UInt64(target.utf8.count)

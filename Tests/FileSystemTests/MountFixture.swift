@@ -13,21 +13,21 @@ final class MountFixture: Sendable {
     let path: String
 
     static func start(
-        _ coordinator: FakeCoordinator, patience: Duration = .seconds(30)
+        _ coordinator: FakeCoordinator, patience: Duration = .seconds(30), readOnly: Bool = true
     ) async throws -> MountFixture {
-        try await blocking { try MountFixture(coordinator, patience) }
+        try await blocking { try MountFixture(coordinator, patience, readOnly: readOnly) }
     }
 
     private let guardian: Guardian
 
-    private init(_ coordinator: FakeCoordinator, _ patience: Duration) throws {
+    private init(_ coordinator: FakeCoordinator, _ patience: Duration, readOnly: Bool) throws {
         self.coordinator = coordinator
-        path = coordinator.directory + "/mnt"
+        path = coordinator.newMountPoint()
         mkdir(path, 0o755)
         guardian = try Guardian(path)
         link = try coordinator.link(patience: patience)
         mount = try FuseMount.start(
-            options: .init(mountPoint: path, source: "fake://tree,a b"), link: link, logger: quietLogger)
+            options: .init(mountPoint: path, source: "fake://tree,a b", readOnly: readOnly), link: link, logger: quietLogger)
     }
 
     deinit {

@@ -1,0 +1,169 @@
+import Coordination
+import Glibc
+import Platform
+import SystemPackage
+
+extension MountedFileSystem {
+    /// mknod(2); `mode` has the file type.
+    package func makeNode(
+        _ name: ByteString, in parent: UInt64, mode: UInt32, device: UInt64, caller: WireCaller,
+        answer: @escaping Answer<WireAttributes>
+    ) {
+        var request = WireMakeNode()
+        request.parent = parent
+        request.name = name.data
+        request.mode = mode
+        request.device = device
+        request.caller = caller
+        make(name, .makeNode(request), answer: answer)
+    }
+
+    package func makeDirectory(
+        _ name: ByteString, in parent: UInt64, mode: UInt32, caller: WireCaller,
+        answer: @escaping Answer<WireAttributes>
+    ) {
+        var request = WireMakeDirectory()
+        request.parent = parent
+        request.name = name.data
+        request.mode = mode
+        request.caller = caller
+        make(name, .makeDirectory(request), answer: answer)
+    }
+
+    package func makeSymbolicLink(
+        _ name: ByteString, in parent: UInt64, to target: ByteString, caller: WireCaller,
+        answer: @escaping Answer<WireAttributes>
+    ) {
+        var request = WireMakeSymbolicLink()
+        request.parent = parent
+        request.name = name.data
+        request.target = target.data
+        request.caller = caller
+        make(name, .makeSymbolicLink(request), answer: answer)
+    }
+
+    package func makeHardLink(
+        to inode: UInt64, _ name: ByteString, in parent: UInt64, caller: WireCaller,
+        answer: @escaping Answer<WireAttributes>
+    ) {
+        var request = WireMakeHardLink()
+        request.inode = inode
+        request.parent = parent
+        request.name = name.data
+        request.caller = caller
+        make(name, .makeHardLink(request)) { [self] result in
+            namesEpoch.add(1, ordering: .releasing)
+            answer(result)
+        }
+    }
+
+    private func make(
+        _ name: ByteString, _ body: WireEnvelope.OneOf_Body, answer: @escaping Answer<WireAttributes>
+    ) {
+        guard name.count <= 255 else { return answer(.failure(.fileNameTooLong)) }
+        link.change(body) { answer($0.entry()) }
+    }
+
+    /// unlink(2), or rmdir(2) with `directory`.
+    package func remove(
+        _ name: ByteString, in parent: UInt64, directory: Bool, caller: WireCaller, answer: @escaping Answer<Void>
+    ) {
+        var request = WireRemove()
+        request.parent = parent
+        request.name = name.data
+        request.directory = directory
+        request.caller = caller
+        changeNames(.remove(request), answer: answer)
+    }
+
+    /// renameat2(2).
+    package func rename(
+        _ name: ByteString, in parent: UInt64, to newName: ByteString, in newParent: UInt64, flags: UInt32,
+        caller: WireCaller, answer: @escaping Answer<Void>
+    ) {
+        guard newName.count <= 255 else { return answer(.failure(.fileNameTooLong)) }
+        var request = WireRename()
+        request.parent = parent
+        request.name = name.data
+        request.newParent = newParent
+        request.newName = newName.data
+        request.flags = flags
+        request.caller = caller
+        changeNames(.rename(request), answer: answer)
+    }
+
+    private func changeNames(_ body: WireEnvelope.OneOf_Body, answer: @escaping Answer<Void>) {
+        changeDone(body) { [self] result in
+            namesEpoch.add(1, ordering: .releasing)
+            answer(result)
+        }
+    }
+
+    /// A change that is answered by Done.
+    func changeDone(_ body: WireEnvelope.OneOf_Body, answer: @escaping Answer<Void>) {
+        link.change(body) { answer($0.done()) }
+    }
+
+    // MARK: Attributes
+
+    /// chmod, chown, utimensat and truncate of `change.inode`, and what remains then.
+    ///
+    /// - Parameter file: a handle to the inode, when the caller has one: ftruncate(2) is done on its descriptor.
+    package func setAttributes(
+        _ change: WireSetAttributes, file: OpenFile?, answer: @escaping Answer<WireAttributes>
+    ) {
+        guard change.hasSize, let file, let writing = file.inode.writing, let descriptor = writing.file else {
+            return askToSetAttributes(change, file, answer: answer)
+        }
+        if let error = writing.error { return answer(.failure(error)) }
+        writing.noteWrite()
+        do throws(Errno) {
+            guard change.size <= UInt64(Int64.max) else { throw .fileTooLarge }
+            try descriptor.resize(to: change.size)
+        } catch { return answer(.failure(error)) }
+        var rest = change
+        rest.clearSize()
+        guard rest.hasMode || rest.hasUid || rest.hasGid || rest.hasAccessed || rest.hasModified else {
+            return attributes(of: change.inode, file: nil, answer: answer)
+        }
+        askToSetAttributes(rest, file, answer: answer)
+    }
+
+    private func askToSetAttributes(
+        _ change: WireSetAttributes, _ file: OpenFile?, answer: @escaping Answer<WireAttributes>
+    ) {
+        let inode = change.inode
+        let epoch = namesEpoch.load(ordering: .acquiring)
+        let finish: @Sendable (Result<WireAttributes, Errno>) -> Void = { [self] result in
+            guard case .success(let attributes) = result, let writing = openInodes.find(inode)?.writing else {
+                return answer(result)
+            }
+            writing.note(attributes, namesEpoch: epoch)
+            answer(.success(shown(writing.lastKnown(), inode)))
+        }
+        guard change.hasSize, let file, file.inode.writing != nil else {
+            return link.change(.setAttributes(change)) { finish($0.entry()) }
+        }
+        // ftruncate(2) where the kernel alone has the file: the coordinator must see that the caller may write.
+        request(
+            for: file.inode,
+            { lease in
+                var change = change
+                change.lease = lease
+                return .setAttributes(change)
+            }, operation: link.nextOperation()
+        ) { result in
+            finish(result.mapError { CoordinationError($0, "") }.entry())
+        }
+    }
+}
+
+extension Result where Success == CoordinatorLink.Reply, Failure == CoordinationError {
+    /// The answer to a request that is answered by an Entry that exists.
+    func entry() -> Result<WireAttributes, Errno> {
+        answer { body in
+            guard case .entry(let entry) = body, entry.hasAttributes else { return nil }
+            return entry.attributes
+        }
+    }
+}

@@ -1,0 +1,118 @@
+import Coordination
+import Platform
+import Synchronization
+import SystemPackage
+
+/// What a mount knows of a file that it writes, beside the descriptor. Any thread.
+final class WriteState: Sendable {
+    /// nil when the kernel writes by itself and the coordinator lent no descriptor beside the backing id.
+    let file: Descriptor?
+    let room: StagingRoom
+    private let isUncommitted = Atomic<Bool>(false)
+    private let failure = Atomic<Int32>(0)
+    /// Written since `known` was true.
+    private let isModified = Atomic<Bool>(false)
+    private let known: Lock<Known>
+
+    /// The coordinator's attributes, and how to tell what of them still holds.
+    private struct Known {
+        var attributes: WireAttributes
+        /// The descriptor's mtime when the attributes came: while it is still that, theirs holds, which may be of the
+        /// object, or set by utimensat(2), and not of the file that stands for it here.
+        var fileModified: FileTime?
+        /// Something that only the coordinator knows (mode, owner) may have changed.
+        var isStale = false
+        /// `MountedFileSystem.namesEpoch` when the attributes were asked for; the number of links may be another later.
+        var namesEpoch: UInt64 = 0
+    }
+
+    init(_ path: DataPath, namesEpoch: UInt64 = 0) {
+        file = path.file
+        let status = Self.status(path.file)
+        // The kernel writes by itself in passthrough, and in place a local store has its own limits.
+        room = StagingRoom(
+            size: max(path.size, status?.size ?? 0), room: path.kind == .staged ? path.staged.room : nil)
+        known = Lock(Known(attributes: path.attributes, fileModified: status?.modified))
+    }
+
+    private static func status(_ file: Descriptor?) -> FileStatus? {
+        guard let file else { return nil }
+        do throws(Errno) { return try file.status() } catch { return nil }
+    }
+
+    // MARK: Changes
+
+    /// Something has been written.
+    @inline(__always)
+    func noteWrite() {
+        if !isUncommitted.load(ordering: .relaxed) { isUncommitted.store(true, ordering: .releasing) }
+        if !isModified.load(ordering: .relaxed) { isModified.store(true, ordering: .releasing) }
+    }
+
+    /// Whether something was written that no Commit has told of.
+    var isUncommittedNow: Bool { isUncommitted.load(ordering: .acquiring) }
+
+    /// The same, and it is told of now.
+    func takeUncommitted() -> Bool { isUncommitted.exchange(false, ordering: .acquiringAndReleasing) }
+
+    /// What was taken could not be committed.
+    func putBackUncommitted() { isUncommitted.store(true, ordering: .releasing) }
+
+    /// Why this file can be neither written nor committed any more; nil while it can.
+    @inline(__always)
+    var error: Errno? {
+        let number = failure.load(ordering: .relaxed)
+        return number == 0 ? nil : Errno(rawValue: number)
+    }
+
+    /// Returns whether it is the first failure.
+    func fail(_ error: Errno) -> Bool {
+        failure.compareExchange(expected: 0, desired: error.rawValue, ordering: .relaxed).exchanged
+    }
+
+    // MARK: Attributes
+
+    /// The coordinator has said what holds now; it was asked at `namesEpoch`.
+    func note(_ attributes: WireAttributes, namesEpoch: UInt64) {
+        isModified.store(false, ordering: .releasing)
+        let status = Self.status(file)
+        known.withLock {
+            $0 = Known(attributes: attributes, fileModified: status?.modified, namesEpoch: namesEpoch)
+        }
+    }
+
+    /// No name leads to the file any more.
+    func noteUnlinked() { known.withLock { $0.attributes.links = 0 } }
+
+    func noteStale() { known.withLock { $0.isStale = true } }
+
+    /// The attributes as they are now, without asking; nil when only the coordinator knows.
+    func current(namesEpoch: UInt64) -> WireAttributes? {
+        guard let status = Self.status(file) else { return nil }
+        let known = known.withLock { $0 }
+        return known.isStale || known.namesEpoch != namesEpoch ? nil : merge(known, status)
+    }
+
+    /// The same, with what may be out of date.
+    func lastKnown() -> WireAttributes {
+        let known = known.withLock { $0 }
+        guard let status = Self.status(file) else { return known.attributes }
+        return merge(known, status)
+    }
+
+    private func merge(_ known: Known, _ status: FileStatus) -> WireAttributes {
+        var attributes = known.attributes
+        attributes.size = status.size
+        attributes.blocks = status.blocks
+        if isModified.load(ordering: .acquiring) || status.modified != known.fileModified {
+            attributes.modifiedSeconds = status.modified.seconds
+            attributes.modifiedNanoseconds = status.modified.nanoseconds
+            let changed = FileTime(seconds: attributes.changedSeconds, nanoseconds: attributes.changedNanoseconds)
+            if changed < status.changed {
+                attributes.changedSeconds = status.changed.seconds
+                attributes.changedNanoseconds = status.changed.nanoseconds
+            }
+        }
+        return attributes
+    }
+}

@@ -1,0 +1,104 @@
+import CFuse
+import Coordination
+import FileSystem
+import Glibc
+import Platform
+import SystemPackage
+
+extension Bridge {
+    func makeNode(
+        _ raw: fuse_req_t, _ parent: fuse_ino_t, _ name: UnsafePointer<CChar>, _ mode: mode_t, _ device: dev_t
+    ) {
+        let (name, caller) = (ByteString(cString: name), raw.caller)
+        answerEntry(raw) {
+            fileSystem.makeNode(
+                name, in: inode(of: parent), mode: mode, device: UInt64(device), caller: caller, answer: $0)
+        }
+    }
+
+    func makeDirectory(_ raw: fuse_req_t, _ parent: fuse_ino_t, _ name: UnsafePointer<CChar>, _ mode: mode_t) {
+        let (name, caller) = (ByteString(cString: name), raw.caller)
+        answerEntry(raw) {
+            fileSystem.makeDirectory(name, in: inode(of: parent), mode: mode, caller: caller, answer: $0)
+        }
+    }
+
+    func makeSymbolicLink(
+        _ raw: fuse_req_t, _ target: UnsafePointer<CChar>, _ parent: fuse_ino_t, _ name: UnsafePointer<CChar>
+    ) {
+        let (name, target, caller) = (ByteString(cString: name), ByteString(cString: target), raw.caller)
+        answerEntry(raw) {
+            fileSystem.makeSymbolicLink(name, in: inode(of: parent), to: target, caller: caller, answer: $0)
+        }
+    }
+
+    func makeHardLink(_ raw: fuse_req_t, _ node: fuse_ino_t, _ parent: fuse_ino_t, _ name: UnsafePointer<CChar>) {
+        let (name, caller) = (ByteString(cString: name), raw.caller)
+        answerEntry(raw) {
+            fileSystem.makeHardLink(to: inode(of: node), name, in: inode(of: parent), caller: caller, answer: $0)
+        }
+    }
+
+    private func answerEntry(
+        _ raw: fuse_req_t, by start: (@escaping MountedFileSystem.Answer<WireAttributes>) -> Void
+    ) {
+        answer(raw, by: start) { [self] request, attributes in request.reply(entry: entry(attributes)) }
+    }
+
+    func remove(_ raw: fuse_req_t, _ parent: fuse_ino_t, _ name: UnsafePointer<CChar>, directory: Bool) {
+        let (name, caller) = (ByteString(cString: name), raw.caller)
+        answer(raw) {
+            fileSystem.remove(name, in: inode(of: parent), directory: directory, caller: caller, answer: $0)
+        } with: { request, _ in
+            request.succeed()
+        }
+    }
+
+    func rename(
+        _ raw: fuse_req_t, _ parent: fuse_ino_t, _ name: UnsafePointer<CChar>, _ newParent: fuse_ino_t,
+        _ newName: UnsafePointer<CChar>, _ flags: UInt32
+    ) {
+        let (name, newName, caller) = (ByteString(cString: name), ByteString(cString: newName), raw.caller)
+        answer(raw) {
+            fileSystem.rename(
+                name, in: inode(of: parent), to: newName, in: inode(of: newParent), flags: flags, caller: caller,
+                answer: $0)
+        } with: { request, _ in
+            request.succeed()
+        }
+    }
+
+    /// - Parameter wanted: which fields of `new` count (FUSE_SET_ATTR_…).
+    func setAttributes(
+        _ raw: fuse_req_t, _ node: fuse_ino_t, _ new: stat, _ wanted: Int32, _ info: UnsafePointer<fuse_file_info>?
+    ) {
+        var change = WireSetAttributes()
+        change.inode = inode(of: node)
+        change.caller = raw.caller
+        if wanted & FUSE_SET_ATTR_MODE != 0 { change.mode = new.st_mode & 0o7777 }
+        if wanted & FUSE_SET_ATTR_UID != 0 { change.uid = new.st_uid }
+        if wanted & FUSE_SET_ATTR_GID != 0 { change.gid = new.st_gid }
+        if wanted & FUSE_SET_ATTR_SIZE != 0 { change.size = UInt64(max(0, new.st_size)) }
+        if wanted & FUSE_SET_ATTR_ATIME != 0 {
+            change.accessed = WireTimeChange(new.st_atim, now: wanted & FUSE_SET_ATTR_ATIME_NOW != 0)
+        }
+        if wanted & FUSE_SET_ATTR_MTIME != 0 {
+            change.modified = WireTimeChange(new.st_mtim, now: wanted & FUSE_SET_ATTR_MTIME_NOW != 0)
+        }
+        let file: Unmanaged<OpenFile>? = info.flatMap { $0.pointee.handle() }
+        answer(raw) {
+            fileSystem.setAttributes(change, file: file?.takeUnretainedValue(), answer: $0)
+        } with: { request, attributes in
+            request.reply(attributes: stat(attributes), timeout: attributes.timeout)
+        }
+    }
+}
+
+extension WireTimeChange {
+    fileprivate init(_ time: timespec, now: Bool) {
+        self.init()
+        self.now = now
+        seconds = Int64(time.tv_sec)
+        nanoseconds = UInt32(clamping: time.tv_nsec)
+    }
+}

@@ -1,0 +1,96 @@
+import CFuse
+import FileSystem
+import Glibc
+import Platform
+import SystemPackage
+
+extension Bridge {
+    @inline(__always)
+    func write(
+        _ raw: fuse_req_t, _ bytes: UnsafeRawBufferPointer, _ offset: off_t, _ info: UnsafePointer<fuse_file_info>
+    ) {
+        guard offset >= 0, let file: Unmanaged<OpenFile> = info.pointee.handle() else {
+            return FuseRequest(raw).fail(.invalidArgument)
+        }
+        // What comes from the page cache belongs where the kernel says.
+        let appends = info.pointee.flags & O_APPEND != 0 && larder_fuse_is_writeback(info) == 0
+        file._withUnsafeGuaranteedRef { file in
+            switch fileSystem.write(file, bytes, at: UInt64(offset), appends: appends) {
+            case .written: FuseRequest(raw).reply(written: bytes.count)
+            case .failed(let error): FuseRequest(raw).fail(error)
+            case .mustWait: writeLater(raw, file, [UInt8](bytes), UInt64(offset), appends)
+            }
+        }
+    }
+
+    private func writeLater(_ raw: fuse_req_t, _ file: OpenFile, _ bytes: [UInt8], _ offset: UInt64, _ appends: Bool) {
+        answer(raw) {
+            fileSystem.writeLater(file, bytes, at: offset, appends: appends, answer: $0)
+        } with: { request, count in
+            request.reply(written: count)
+        }
+    }
+
+    func synchronize(_ raw: fuse_req_t, _ info: UnsafePointer<fuse_file_info>, dataOnly: Bool) {
+        guard let file: Unmanaged<OpenFile> = info.pointee.handle() else {
+            return FuseRequest(raw).fail(.badFileDescriptor)
+        }
+        answer(raw) {
+            fileSystem.synchronize(file.takeUnretainedValue(), dataOnly: dataOnly, answer: $0)
+        } with: { request, _ in
+            request.succeed()
+        }
+    }
+
+    func synchronizeDirectory(_ raw: fuse_req_t, _ node: fuse_ino_t) {
+        answer(raw) {
+            fileSystem.synchronizeDirectory(inode(of: node), answer: $0)
+        } with: { request, _ in
+            request.succeed()
+        }
+    }
+
+    func allocate(
+        _ raw: fuse_req_t, _ mode: Int32, _ offset: off_t, _ length: off_t, _ info: UnsafePointer<fuse_file_info>
+    ) {
+        guard offset >= 0, length > 0, let file: Unmanaged<OpenFile> = info.pointee.handle() else {
+            return FuseRequest(raw).fail(.invalidArgument)
+        }
+        answer(raw) {
+            fileSystem.allocate(
+                file.takeUnretainedValue(), mode: mode, offset: UInt64(offset), length: UInt64(length), answer: $0)
+        } with: { request, _ in
+            request.succeed()
+        }
+    }
+
+    /// The kernel asks only for SEEK_DATA and SEEK_HOLE.
+    func seek(_ raw: fuse_req_t, _ offset: off_t, _ whence: Int32, _ info: UnsafePointer<fuse_file_info>) {
+        let data: Int32 = 3
+        let hole: Int32 = 4
+        guard whence == data || whence == hole, let file: Unmanaged<OpenFile> = info.pointee.handle() else {
+            return FuseRequest(raw).fail(.invalidArgument)
+        }
+        guard offset >= 0 else { return FuseRequest(raw).fail(.noSuchAddressOrDevice) }
+        switch fileSystem.seek(file.takeUnretainedValue(), toHole: whence == hole, from: UInt64(offset)) {
+        case .success(let place): FuseRequest(raw).reply(place: place)
+        case .failure(let error): FuseRequest(raw).fail(error)
+        }
+    }
+
+    func copyRange(
+        _ raw: fuse_req_t, from input: UnsafePointer<fuse_file_info>, _ offset: off_t,
+        to output: UnsafePointer<fuse_file_info>, _ place: off_t, _ count: Int
+    ) {
+        guard offset >= 0, place >= 0, let source: Unmanaged<OpenFile> = input.pointee.handle(),
+            let destination: Unmanaged<OpenFile> = output.pointee.handle()
+        else { return FuseRequest(raw).fail(.invalidArgument) }
+        answer(raw) {
+            fileSystem.copyRange(
+                from: source.takeUnretainedValue(), at: UInt64(offset), to: destination.takeUnretainedValue(),
+                at: UInt64(place), count: UInt64(count), answer: $0)
+        } with: { request, count in
+            request.reply(written: count)
+        }
+    }
+}
