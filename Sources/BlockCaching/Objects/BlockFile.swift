@@ -20,7 +20,7 @@ final class BlockFile: Sendable {
     private let mapFile: Lock<Descriptor?>
     private let reader = Lock<Descriptor?>(nil)
 
-    private init(tier: Tier, data: Descriptor, map: BlockMap, run: UInt64, mapFile: Descriptor?) {
+    init(tier: Tier, data: Descriptor, map: BlockMap, run: UInt64, mapFile: Descriptor?) {
         self.tier = tier
         self.data = data
         self.map = map

@@ -9,6 +9,8 @@
 
 #include "CLinuxFiles.h"
 #include "CLinuxProcess.h"
+#include "CLinuxStaging.h"
+#include "CLinuxWriting.h"
 
 // A stat result in fixed widths, so that Swift sees one layout on every C library.
 struct larder_stat {

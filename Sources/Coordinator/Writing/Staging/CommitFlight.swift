@@ -1,0 +1,185 @@
+import BlockCaching
+import Coordination
+import Platform
+import SystemPackage
+import UnderStores
+
+extension StagingService {
+    // A writer that never pauses must not keep its own close(2) for ever.
+    private static let rounds = 4
+
+    /// Brings the file's content of now to the store, if the store lacks it. Pool.
+    func fly(
+        _ file: StagedFile, isUrgent: Bool, inspects: Bool
+    ) async -> Result<ObjectAttributes?, CoordinationError> {
+        await file.state.withLock { $0.beginning }?.value
+        var last = StagingFailure.changed
+        for round in 0..<Self.rounds {
+            guard !isClosed else { return fail(file, .closed) }
+            guard file.isCurrent else { return .success(file.committed) }
+            let before: FileSnapshot
+            do throws(Errno) { before = FileSnapshot(try file.status()) } catch { return fail(file, .disk(error)) }
+            file.file.account()
+            do throws(StagingFailure) {
+                guard try await mustUpload(file, before, inspects: inspects) else { return .success(file.committed) }
+                let attributes = try await upload(file, before, isUrgent: isUrgent)
+                let after = (try? FileSnapshot(file.status())) ?? before
+                // Writers that are still there have their own close to come.
+                if after.looksLike(before) || !file.state.withLock({ $0.isReleased }) { return .success(attributes) }
+            } catch {
+                last = error
+                guard mayRepeat(error, file, since: before), round + 1 < Self.rounds else { break }
+            }
+        }
+        return fail(file, last)
+    }
+
+    /// Whether the same again may well succeed at once.
+    private func mayRepeat(_ failure: StagingFailure, _ file: StagedFile, since before: FileSnapshot) -> Bool {
+        switch failure {
+        case .changed, .uploadGone: true
+        case .store(let error) where error.kind == .versionChanged: false
+        // The bytes no longer had the checksum that was sent with them.
+        case .store: (try? FileSnapshot(file.status()).looksLike(before)) == false
+        case .disk, .journal, .closed: false
+        }
+    }
+
+    /// Whether the object lacks something: by the file's times, and by its bytes where the times do not tell.
+    private func mustUpload(
+        _ file: StagedFile, _ now: FileSnapshot, inspects: Bool
+    ) async throws(StagingFailure) -> Bool {
+        if file.isDirty(now) { return true }
+        let (isYoung, known) = file.state.withLock { ($0.snapshot?.isYoung == true, $0.known) }
+        guard isYoung || inspects, let known else { return isYoung }
+        let parts = try await read(file, size: now.size).map(\.print)
+        let isSame = parts == known.parts
+        if isSame {
+            file.state.withLock { state in if state.snapshot?.looksLike(now) == true { state.snapshot = now } }
+        }
+        return !isSame
+    }
+
+    /// Reads all parts. Throws `.changed` when the file is shorter than `size`.
+    func read(_ file: StagedFile, size: UInt64) async throws(StagingFailure) -> [PartContent] {
+        var contents: [PartContent] = []
+        for range in configuration.parts.ranges(of: size) { contents.append(try await read(file, range)) }
+        return contents
+    }
+
+    func read(_ file: StagedFile, _ range: Range<UInt64>) async throws(StagingFailure) -> PartContent {
+        let blockSize = file.file.blockSize
+        let content: PartContent
+        do throws(Errno) {
+            content = try await blocking { () throws(Errno) in
+                try PartContent.read(range, of: try file.descriptor(), blockSize: blockSize)
+            }
+        } catch { throw .disk(error) }
+        guard content.print.length == UInt64(range.count) else { throw .changed }
+        return content
+    }
+
+    private func upload(
+        _ file: StagedFile, _ before: FileSnapshot, isUrgent: Bool
+    ) async throws(StagingFailure) -> ObjectAttributes {
+        let target = file.target
+        guard before.size <= target.store.limits.largestObject else {
+            throw .store(StoreError(.tooLarge, "\(target.path) has \(before.size) bytes, more than its store takes"))
+        }
+        var metadata = target.metadata
+        metadata.modified = before.modified
+        if let attributes = try await changeMetadata(file, target, metadata, before) { return attributes }
+        let outcome: CommitOutcome
+        if before.size <= configuration.parts.first {
+            await file.state.withLock { $0.upload }?.close()
+            outcome = try await put(file, target, metadata, size: before.size, isUrgent: isUrgent)
+        } else {
+            outcome = try await uploadParts(file, target, metadata, size: before.size, isUrgent: isUrgent)
+        }
+        guard !isClosed else { throw .closed }
+        settle(file, outcome, before, target)
+        events.committed(file, outcome.attributes)
+        return outcome.attributes
+    }
+
+    /// Changes an object whose bytes are right already; nil when they are not, or it has to be uploaded anyway.
+    private func changeMetadata(
+        _ file: StagedFile, _ target: StagedTarget, _ metadata: WrittenMetadata, _ now: FileSnapshot
+    ) async throws(StagingFailure) -> ObjectAttributes? {
+        let isRight = file.state.withLock { $0.hasNewMetadata && $0.snapshot?.looksLike(now) == true }
+        guard isRight, case .version(let version) = target.base else { return nil }
+        let attributes: ObjectAttributes
+        do throws(StoreError) {
+            attributes = try await target.store.copy(
+                target.path, expecting: version, to: target.path, metadata: metadata, if: target.base)
+        } catch {
+            if error.kind == .unsupported || error.kind == .versionChanged { return nil }
+            throw .store(error)
+        }
+        guard !isClosed else { throw .closed }
+        file.state.withLock { state in
+            state.target.base = attributes.version.map { .version($0) } ?? .none
+            state.known?.attributes = attributes
+            if state.target.metadata == target.metadata { state.hasNewMetadata = false }
+            state.lastError = nil
+        }
+        saveOrReport(file)
+        events.committed(file, attributes)
+        return attributes
+    }
+
+    /// The object has the content of `before`. Pool.
+    private func settle(
+        _ file: StagedFile, _ outcome: CommitOutcome, _ before: FileSnapshot, _ target: StagedTarget
+    ) {
+        let session = file.state.withLock { state -> UploadSession? in
+            state.target.base = outcome.attributes.version.map { .version($0) } ?? .none
+            state.snapshot = before
+            state.known = StagedFile.Known(
+                attributes: outcome.attributes, print: ContentPrint(parts: outcome.parts.map(\.print)),
+                parts: outcome.parts.map(\.print), blocks: outcome.parts.flatMap(\.blocks))
+            state.attempts = []
+            if state.target.metadata == target.metadata { state.hasNewMetadata = outcome.lacksMetadata }
+            if state.acknowledged?.looksLike(before) == true { state.acknowledged = nil }
+            state.lastError = nil
+            state.failures = 0
+            defer { state.upload = nil }
+            return state.upload
+        }
+        saveOrReport(file)
+        guard let session else { return }
+        try? journal.removeParts(of: file.number)
+        if !outcome.usedUpload { abandon(session, of: target) }
+    }
+
+    private func fail(
+        _ file: StagedFile, _ failure: StagingFailure
+    ) -> Result<ObjectAttributes?, CoordinationError> {
+        let path = file.path
+        let error = failure.storeError(path)
+        if isClosed { return .failure(CoordinationError(.closed, path)) }
+        if error.kind == .versionChanged {
+            let reason = "the object was changed by somebody else since it was opened"
+            conflict(file, reason)
+            return .failure(CoordinationError(
+                .staleNFSFileHandle, "\(path): \(reason); what was written is listed by larder conflicts"))
+        }
+        file.state.withLock { state in
+            state.lastError = error
+            state.failures += 1
+        }
+        saveOrReport(file)
+        events.failed(file, error)
+        scheduleRetry(file)
+        return .failure(CoordinationError(failure, path))
+    }
+}
+
+/// What the store has taken.
+struct CommitOutcome {
+    let attributes: ObjectAttributes
+    let parts: [PartContent]
+    let usedUpload: Bool
+    /// The object has older metadata than the file.
+    let lacksMetadata: Bool
+}

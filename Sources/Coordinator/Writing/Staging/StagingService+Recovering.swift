@@ -1,0 +1,161 @@
+import BlockCaching
+import Coordination
+import Glibc
+import LMDB
+import Platform
+import UnderStores
+
+/// What a predecessor that was killed has left.
+extension StagingService {
+    /// Reads the journal and compares it with the files that are there. Blocks.
+    func takeStock() throws(LMDBError) {
+        var found: [UInt64: StagingFile] = [:]
+        for file in cache.stagingFiles() { found[file.number] = file }
+        if let last = found.keys.max() { try journal.reserveNumbers(to: last) }
+        for (number, record) in try journal.stagedRecords() {
+            guard let file = found.removeValue(forKey: number) else {
+                try missing(number, record)
+                continue
+            }
+            guard record.state != .preparing else {
+                // Its first content was still being copied: nobody has written to it.
+                file.remove()
+                try journal.removeStaged(number)
+                continue
+            }
+            file.account()
+            file.closeDescriptor()
+            state.withLock { $0.dormant[record.store, default: []].append((number, record, file)) }
+        }
+        for file in found.values { try keepUnknown(file) }
+    }
+
+    /// A record without a file: removed just before the end, or in a tier that is not there.
+    private func missing(_ number: UInt64, _ record: StagedRecord) throws(LMDBError) {
+        guard cache.hasTier(record.tier) else {
+            return journal.report(
+                "changes of \(record.path) are in a cache directory that is not configured; configure it to upload them")
+        }
+        if let upload = record.upload {
+            try journal.put(
+                AbandonedUpload(number: number, store: record.store, path: record.path, upload: upload))
+        }
+        try journal.removeStaged(number)
+    }
+
+    /// A file without a record is kept for a person, by what it says of itself.
+    private func keepUnknown(_ file: StagingFile) throws(LMDBError) {
+        guard let size = try? file.descriptor().status().size, size > 0 || journal.isBegunAnew else {
+            return file.remove()  // made, and not yet written to
+        }
+        file.account()
+        file.closeDescriptor()
+        let description = file.description().flatMap(StagedDescription.init(text:))
+        let record = StagedRecord(
+            store: description?.store ?? "", path: description?.path ?? "", base: .none, metadata: WrittenMetadata(),
+            hasNewMetadata: false, writeType: description?.writeType ?? .cacheThrough, tier: file.tierIdentity,
+            inode: 0, state: .conflict(reason: "recovered: the journal did not know it", time: .now()),
+            created: .now())
+        try journal.put(record, number: file.number)
+        journal.report("a written file that the journal did not know is listed by larder conflicts")
+        state.withLock { $0.dormant[record.store, default: []].append((file.number, record, file)) }
+    }
+
+    /// A store is there (again): takes up what a predecessor left for it, continues its uploads and aborts those that
+    /// nothing needs. May be called more than once.
+    ///
+    /// - Returns: the files that are the content of their paths. Those that were being written wait for the mount that
+    ///   did (`claim`), and are committed as if closed when none comes; the rest is uploaded at once.
+    package func recover(for store: any ObjectWriting) async -> [StagedFile] {
+        note(store)
+        let identity = store.identity.text
+        let dormant = state.withLock { state in
+            let found = state.dormant[identity] ?? []
+            // Conflicts stay where they are listed.
+            state.dormant[identity] = found.filter { if case .conflict = $0.record.state { true } else { false } }
+            return found.filter { if case .conflict = $0.record.state { false } else { true } }
+        }
+        let revived = await blocking { [self] () -> [StagedFile] in
+            dormant.sorted { $0.number < $1.number }.compactMap { revive($0.number, $0.record, $0.file, in: store) }
+        }
+        for file in revived where file.state.withLock({ $0.acknowledged != nil }) && file.writeType != .mustCache {
+            enqueue(file)
+        }
+        for file in revived { awaitWriters(of: file) }
+        await dropUploads(of: store)
+        return revived.filter(\.isCurrent)
+    }
+
+    /// Makes the file of a record again. Blocks.
+    private func revive(
+        _ number: UInt64, _ record: StagedRecord, _ file: StagingFile, in store: any ObjectWriting
+    ) -> StagedFile? {
+        let target = StagedTarget(
+            store: store, path: record.path, base: record.base, metadata: record.metadata,
+            writeType: record.writeType, inode: record.inode)
+        let staged = StagedFile(number: number, file: file, target: target, created: record.created)
+        let now = try? FileSnapshot(staged.status())
+        file.closeDescriptor()
+        staged.state.withLock { state in
+            state.snapshot = record.snapshot
+            state.hasNewMetadata = record.hasNewMetadata
+            state.attempts = record.attempts
+            state.isReleased = true
+            if case .acknowledged(let isDurable) = record.state {
+                // With other times it has been written since: what it holds now is as good as acknowledged.
+                state.acknowledged = now
+                state.isDurable = isDurable
+            }
+            state.lastError = record.lastError.map { StoreError(.unavailable, $0) }
+            if let upload = record.upload {
+                let parts = (try? journal.stagedParts(of: number)) ?? [:]
+                state.upload = UploadSession(
+                    upload, path: record.path, metadata: record.uploadMetadata ?? WrittenMetadata(), parts: parts)
+            }
+        }
+        state.withLock { $0.files[number] = staged }
+        if let reason = doubt(record) { conflict(staged, reason) }
+        return staged
+    }
+
+    /// Why a file is for a person to judge: the machine went down before its bytes were on the disk.
+    private func doubt(_ record: StagedRecord) -> String? {
+        guard journal.isAfterReboot, record.writeType != .mustCache else { return nil }
+        switch record.state {
+        case .acknowledged(isDurable: true): return nil
+        case .acknowledged: return "recovered after a restart of the machine without fsync: its end may be missing"
+        default: return "recovered after a restart of the machine while it was being written"
+        }
+    }
+
+    private func awaitWriters(of file: StagedFile) {
+        let isAwaited = file.state.withLock { state in
+            guard state.phase == .current, state.acknowledged == nil, state.target.writeType != .mustCache else {
+                return false
+            }
+            state.isAwaited = true
+            return true
+        }
+        guard isAwaited else { return }
+        clock.schedule(after: configuration.grace) { [weak self] in
+            guard let self else { return }
+            Task(executorPreference: pool) { [self] in
+                if file.state.withLock({ $0.isAwaited }) { await release(file) }
+            }
+        }
+    }
+
+    /// A mount that was attached to a predecessor still has the descriptor of this staged file, and goes on writing.
+    /// nil when the file has been finished meanwhile; the mount opens its path again then.
+    package func claim(_ number: UInt64) -> StagedFile? {
+        guard let file = file(number), reopen(file) else { return nil }
+        return file
+    }
+
+    /// Aborts the uploads that a predecessor noted as not needed.
+    private func dropUploads(of store: any ObjectWriting) async {
+        let identity = store.identity.text
+        let uploads = await blocking { [journal] in (try? journal.abandonedUploads()) ?? [] }
+        for upload in uploads where upload.store == identity { abort(upload, in: store) }
+    }
+}

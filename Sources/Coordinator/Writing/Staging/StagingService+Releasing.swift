@@ -1,0 +1,208 @@
+import BlockCaching
+import Coordination
+import Platform
+import SystemPackage
+import UnderStores
+
+extension StagingService {
+    /// The last writer has gone. A clean file becomes a file of the cache, or goes; what is dirty is committed as a close
+    /// would, without waiting: what fails is among `pending`.
+    ///
+    /// - Parameter mapped: whether a writer may have had the file itself mapped (FUSE passthrough), whose stores leave no
+    ///   trace in its times: then the file is read before it is taken for clean.
+    package func release(_ file: StagedFile, mapped: Bool = true) async {
+        let phase = file.state.withLock { state in
+            state.isReleased = true
+            state.isAwaited = false
+            return state.phase
+        }
+        file.file.unreserve()
+        switch phase {
+        case .finished: return
+        case .discarded: return file.file.closeDescriptor()
+        case .conflicted: return file.file.closeDescriptor()
+        case .current: break
+        }
+        switch file.writeType {
+        case .mustCache:
+            _ = try? await commit(file, .close)
+            file.file.closeDescriptor()
+        case .asyncThrough:
+            // Acknowledged before it is uploaded, as a close: the order of uploads is that of closes.
+            _ = try? await commit(file, .close)
+            if file.state.withLock({ $0.acknowledged == nil }) {
+                _ = await join(file, isUrgent: false, inspects: mapped)
+            } else {
+                file.file.closeDescriptor()
+            }
+        case .cacheThrough, .through:
+            if file.isDirty { enqueue(file) } else { _ = await join(file, isUrgent: false, inspects: mapped) }
+        }
+    }
+
+    /// Another writer comes before the file has gone. False when it is too late: the object is opened then.
+    package func reopen(_ file: StagedFile) -> Bool {
+        let isThere = file.state.withLock { state in
+            guard state.phase == .current else { return false }
+            state.isReleased = false
+            state.isAwaited = false
+            return true
+        }
+        if isThere { watchGrowth() }
+        return isThere
+    }
+
+    /// What follows a flight: the file goes when nobody needs it, or the next upload is planned. Pool.
+    func land(_ file: StagedFile, _ result: Result<ObjectAttributes?, CoordinationError>) async {
+        guard !isClosed, case .success = result else { return }
+        let isDirty = file.isDirty
+        let (isReleased, isAcknowledged, phase) = file.state.withLock {
+            ($0.isReleased, $0.acknowledged != nil, $0.phase)
+        }
+        guard phase == .current else { return }
+        if isDirty {
+            if isReleased || isAcknowledged { scheduleRetry(file) }
+        } else if isReleased, file.writeType != .mustCache {
+            await blocking { [self] in finish(file) }
+        }
+    }
+
+    /// Ends a file that is clean and has no writer. Blocks.
+    private func finish(_ file: StagedFile) {
+        let known = file.state.withLock { state -> (target: StagedTarget, known: StagedFile.Known?)? in
+            guard state.phase == .current, state.isReleased else { return nil }
+            state.phase = .finished
+            return (state.target, state.known)
+        }
+        guard let (target, content) = known else { return }
+        if target.writeType != .through, let content, let id = Self.cachedID(target, content) {
+            _ = cache.adopt(file.file, as: id, checksums: content.blocks)
+        }
+        file.file.remove()  // nothing, when it was adopted
+        try? journal.removeStaged(file.number)
+        state.withLock { $0.files[file.number] = nil }
+        wakeRoomWaiters()
+        events.finished(file)
+    }
+
+    private static func cachedID(_ target: StagedTarget, _ known: StagedFile.Known) -> CachedObjectID? {
+        guard let attributes = known.attributes, let version = attributes.version else { return nil }
+        return CachedObjectID(
+            store: target.store.identity.text, key: target.path, version: version.bytes, size: known.print.size)
+    }
+
+    /// The name is gone: nothing of the file is committed any more; who has it open goes on. Waits for a commit under way.
+    /// - Returns: what the store has of it: `.absent` when there is nothing to remove.
+    @discardableResult
+    package func discard(_ file: StagedFile) async -> WriteCondition {
+        file.state.withLock { state in
+            if state.phase == .current { state.phase = .discarded }
+        }
+        await waitForFlight(file)
+        let (target, session) = file.state.withLock { state in
+            defer { state.upload = nil }
+            return (state.target, state.upload)
+        }
+        await session?.close()
+        await blocking { [self] in
+            _ = try? file.descriptor()  // who asks later still gets it
+            if let session { abandon(session, of: target) }
+            forget(file)
+            if file.state.withLock({ $0.isReleased }) { file.file.closeDescriptor() }
+        }
+        return target.base
+    }
+
+    private func waitForFlight(_ file: StagedFile) async {
+        while let flight = file.state.withLock({ $0.flight }) { _ = await flight.task.value }
+    }
+
+    /// The file belongs to another path now, where `base` must hold; free while nothing was committed. Waits for a commit
+    /// under way, so look at `base` afterwards: when it is a version, the store has an object at the old path.
+    package func move(_ file: StagedFile, to path: ByteString, base: WriteCondition) async throws(CoordinationError) {
+        try await change(file) { target in
+            target.path = path
+            target.base = base
+        }
+        let session = file.state.withLock { state -> UploadSession? in
+            guard state.upload?.path != path else { return nil }
+            defer { state.upload = nil }
+            return state.upload
+        }
+        await session?.close()
+        try await blocking { [self] () throws(CoordinationError) in
+            do throws(StagingFailure) {
+                try describe(file)
+                if let session {
+                    try? journal.removeParts(of: file.number)
+                    abandon(session, of: file.target)
+                }
+                try save(file)
+            } catch {
+                throw CoordinationError(error, path)
+            }
+        }
+    }
+
+    /// Rewrites the file's description, which is no change of its content. Blocks.
+    private func describe(_ file: StagedFile) throws(StagingFailure) {
+        do throws(Errno) {
+            try keepingClean(file) { () throws(Errno) in try file.file.describe(StagedDescription(file.target).text) }
+        } catch {
+            throw .disk(error)
+        }
+    }
+
+    /// Changes what is to be written beside the bytes; its `modified` and `accessed`, where they differ from before, become
+    /// the file's own. The next commit brings it to the store. Does not wait for a commit under way.
+    package func setMetadata(_ file: StagedFile, _ metadata: WrittenMetadata) async throws(CoordinationError) {
+        let previous = file.state.withLock { state in
+            defer {
+                if state.target.metadata != metadata {
+                    state.target.metadata = metadata
+                    state.hasNewMetadata = true
+                }
+            }
+            return state.target.metadata
+        }
+        var times = WrittenMetadata()
+        if metadata.modified != previous.modified { times.modified = metadata.modified }
+        if metadata.accessed != previous.accessed { times.accessed = metadata.accessed }
+        let stamp = times
+        try await blocking { [self] () throws(CoordinationError) in
+            do throws(StagingFailure) {
+                do throws(Errno) {
+                    try keepingClean(file) { () throws(Errno) in try stampTimes(stamp, of: file.file) }
+                } catch { throw StagingFailure.disk(error) }
+                try save(file)
+            } catch {
+                throw CoordinationError(error, file.path)
+            }
+        }
+    }
+
+    /// Runs a change of the file's inode that is none of its content: a clean file stays so.
+    private func keepingClean(_ file: StagedFile, _ body: () throws(Errno) -> Void) throws(Errno) {
+        let before = FileSnapshot(try file.status())
+        try body()
+        let after = FileSnapshot(try file.status())
+        file.state.withLock { state in
+            if state.snapshot?.looksLike(before) == true, before.size == after.size { state.snapshot = after }
+            if state.acknowledged?.looksLike(before) == true, before.size == after.size { state.acknowledged = after }
+        }
+    }
+
+    /// Changes the target while no commit is under way.
+    private func change(
+        _ file: StagedFile, _ body: (inout StagedTarget) -> Void
+    ) async throws(CoordinationError) {
+        while true {
+            let flight = file.state.withLock { state -> StagedFile.Flight? in
+                if state.flight == nil { body(&state.target) }
+                return state.flight
+            }
+            guard let flight else { return }
+            _ = await flight.task.value
+        }
+    }
+}

@@ -1,0 +1,40 @@
+import Platform
+import UnderStores
+
+/// An upload in parts that is under way for one staged file: which parts the store has, with what content.
+final class UploadSession: Sendable {
+    struct State {
+        var parts: [Int: StagedPart]
+        var running: [Int: Task<Void, Never>] = [:]
+        /// The commit has begun: nothing more is uploaded ahead.
+        var isClosed = false
+        /// Parts uploaded ahead that failed.
+        var failures = 0
+    }
+
+    let upload: UploadID
+    let path: ByteString
+    /// What the object will have beside its bytes: it cannot be changed any more.
+    let metadata: WrittenMetadata
+    let state: Lock<State>
+
+    init(_ upload: UploadID, path: ByteString, metadata: WrittenMetadata, parts: [Int: StagedPart] = [:]) {
+        self.upload = upload
+        self.path = path
+        self.metadata = metadata
+        state = Lock(State(parts: parts))
+    }
+
+    func part(_ number: Int) -> StagedPart? { state.withLock { $0.parts[number] } }
+    func note(_ part: StagedPart) { state.withLock { $0.parts[part.part.number] = part } }
+    var uploadedBytes: UInt64 { state.withLock { $0.parts.values.reduce(0) { $0 + $1.part.size } } }
+
+    /// Ends uploading ahead and waits for what is under way.
+    func close() async {
+        let tasks = state.withLock { state in
+            state.isClosed = true
+            return Array(state.running.values)
+        }
+        for task in tasks { await task.value }
+    }
+}
