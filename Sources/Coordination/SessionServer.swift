@@ -6,8 +6,10 @@ import SystemPackage
 /// What serves a session's requests, on the coordinator's side.
 package protocol SessionHandler: AnyObject, Sendable {
     /// Called on the session's receive thread, in the order of arrival; must not block and must not send from here.
-    /// - Parameter id: 0 for a message that wants no answer.
-    func receive(_ body: WireEnvelope.OneOf_Body, id: UInt64, descriptors: [Descriptor])
+    /// - Parameters:
+    ///   - id: 0 for a message that wants no answer.
+    ///   - operation: of a request that changes something: its number among those of the client; else 0.
+    func receive(_ body: WireEnvelope.OneOf_Body, id: UInt64, operation: UInt64, descriptors: [Descriptor])
     /// The connection ended; called once, after the last `receive`.
     func close()
 }
@@ -137,7 +139,9 @@ package final class SessionServer: Sendable {
                     }
                     continue
                 }
-                handler.receive(body, id: message.envelope.id, descriptors: message.descriptors)
+                handler.receive(
+                    body, id: message.envelope.id, operation: message.envelope.operation,
+                    descriptors: message.descriptors)
             }
         } catch {
             logger.warning("session \(session.number) of pid \(session.peer.pid) ended: \(error)")

@@ -49,15 +49,37 @@ package final class CoordinatorDaemon: Sendable {
         let sessions = SessionTable { departure.mountCount($0) }
         let table = MountTable(syntheticDefaults: AttributeDefaults(uid: getuid(), gid: getgid()))
         let namespace = Namespace(index: index, table: table, pool: pool, logger: logger) {
-            sessions.broadcast($0)
+            sessions.broadcast($0, except: $1)
         }
         let notes = StatusNotes(logger: logger)
+        let written = WrittenFiles(namespace: namespace, logger: logger)
+        let journal: Journal
+        let staging: StagingService
+        do {
+            journal = try Journal(
+                directory: configuration.stateDirectory,
+                bootIdentifier: configuration.bootIdentifier ?? Machine.bootIdentifier(), logger: logger)
+            staging = try StagingService(journal: journal, cache: cache, events: written, logger: logger)
+        } catch {
+            throw CoordinatorError(
+                "the journal in \(configuration.stateDirectory) cannot be opened: \(error)",
+                exitCode: ExitCode.cannotCreate)
+        }
+        let changes = ChangeService(
+            namespace: namespace, written: written, staging: staging, journal: journal, locks: ChangeLocks(),
+            logger: logger)
+        let leases = LeaseService(namespace: namespace, changes: changes, cache: cache, notes: notes, logger: logger)
+        written.attach(
+            staging,
+            cachedObject: { (inode, record) throws(CoordinationError) in try leases.cachedObject(inode, record) },
+            leases: { sessions.mounts().flatMap { $0.leases.all() } })
         services = Services(
             namespace: namespace,
             volumes: VolumeTable(
                 namespace: namespace, makeStore: configuration.makeStore ?? StoreRegistry(logger: logger).factory,
                 pool: pool, logger: logger),
-            leases: LeaseService(namespace: namespace, cache: cache, notes: notes, logger: logger), cache: cache,
+            leases: leases, changes: changes,
+            operations: OperationLog(journal: journal, pool: pool, logger: logger), cache: cache,
             pool: pool, sessions: sessions, notes: notes, logger: logger, socketPath: configuration.socketPath,
             software: configuration.software, startedAt: MonotonicClock.now(),
             patience: configuration.mountPatience, stop: { departure.leave() })
@@ -101,6 +123,7 @@ package final class CoordinatorDaemon: Sendable {
             failure = nil
         }
         server.close()
+        await services.changes.staging.shutdown()
         await services.cache.shutdown()
         logger.info("coordinator ends")
         if let failure { throw failure }

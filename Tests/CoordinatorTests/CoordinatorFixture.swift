@@ -106,19 +106,20 @@ final class TestClient: Sendable {
     }
 
     func send(
-        _ body: WireEnvelope.OneOf_Body, descriptors: [Descriptor] = []
+        _ body: WireEnvelope.OneOf_Body, operation: UInt64 = 0, descriptors: [Descriptor] = []
     ) async throws -> CoordinatorClient.Reply {
         try await withCheckedThrowingContinuation { continuation in
-            client.request(body, descriptors: descriptors) { continuation.resume(with: $0) }
+            client.request(body, operation: operation, descriptors: descriptors) { continuation.resume(with: $0) }
         }
     }
 
     /// - Parameter ttl: milliseconds. An hour, so that no test depends on how long it takes.
     func attach(
         _ mounts: [(path: String, source: String)], ttl: UInt32 = 3_600_000, at mountPath: String = "/test",
-        acknowledging: Bool = false
+        acknowledging: Bool = false, client: ByteString = ""
     ) async throws -> WireAttached {
         var attach = WireAttach()
+        attach.client = client.data
         attach.mountPath = mountPath
         attach.acknowledges = acknowledging
         attach.volume.mounts = mounts.map { mount in

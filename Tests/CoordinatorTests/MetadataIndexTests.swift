@@ -128,7 +128,11 @@ import UnderStores
             var cursor: ByteString?
             var removed: [ByteString] = []
             repeat {
-                let step = index.update { $0.sweep(parent, after: cursor, keeping: 9, limit: 7) }
+                let step = index.update { transaction in
+                    transaction.sweep(parent, after: cursor, limit: 7) {
+                        $0.listing == 9 ? .shown : .unknown { _ in false }
+                    }
+                }
                 cursor = step.last
                 removed += step.removed
             } while cursor != nil

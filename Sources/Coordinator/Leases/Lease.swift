@@ -11,6 +11,8 @@ final class Lease: Sendable {
         case inline
         /// Fetched for each read, past the cache.
         case store
+        /// The file that is being written.
+        case staged(StagedFile)
     }
 
     let number: UInt64
@@ -22,12 +24,15 @@ final class Lease: Sendable {
     /// The grant's name in `larder status`.
     let mode: String
     let backing: Backing
+    let isWriting: Bool
     private let loan: BlockLoan?
     private let backingID: FuseBacking?
+    private let onClose: (@Sendable () -> Void)?
 
     init(
         number: UInt64, inode: UInt64, mount: MountPoint, path: ByteString, record: InodeRecord, mode: String,
-        backing: Backing, loan: BlockLoan? = nil, backingID: FuseBacking? = nil
+        backing: Backing, isWriting: Bool = false, loan: BlockLoan? = nil, backingID: FuseBacking? = nil,
+        onClose: (@Sendable () -> Void)? = nil
     ) {
         self.number = number
         self.inode = inode
@@ -36,12 +41,15 @@ final class Lease: Sendable {
         self.record = record
         self.mode = mode
         self.backing = backing
+        self.isWriting = isWriting
         self.loan = loan
         self.backingID = backingID
+        self.onClose = onClose
     }
 
     func close() {
         backingID?.close()
         loan?.close()
+        onClose?()
     }
 }

@@ -1,5 +1,6 @@
 import BlockCaching
 import Coordination
+import Glibc
 import Logging
 import Platform
 import SystemPackage
@@ -19,29 +20,44 @@ final class LeaseService: Sendable {
     /// The most that one read past the cache brings; a reader asks for 1 MiB at most.
     private static let readThroughLimit: UInt64 = 4 << 20
 
-    private let namespace: Namespace
+    let namespace: Namespace
+    let changes: ChangeService
     private let cache: BlockCache
     private let logger: Logger
     private let notes: StatusNotes
 
-    init(namespace: Namespace, cache: BlockCache, notes: StatusNotes, logger: Logger) {
+    init(namespace: Namespace, changes: ChangeService, cache: BlockCache, notes: StatusNotes, logger: Logger) {
         self.namespace = namespace
+        self.changes = changes
         self.cache = cache
         self.notes = notes
         self.logger = logger
     }
 
-    /// Grants a lease on the version that `inode` names.
-    /// - Parameters:
-    ///   - device: the mount's FUSE connection, when it and the mount can do passthrough.
-    ///   - seen: when the session last opened the inode: tells whether the kernel's pages are still right.
-    /// - Throws: ESTALE (superseded), EISDIR, EINVAL, ENXIO, or what the store's error maps to.
-    func open(
-        _ inode: UInt64, device: Descriptor?, seen: UInt64?, into leases: LeaseTable
-    ) async throws(CoordinationError) -> Grant {
+    /// One open(2) of an inode.
+    struct Open: Sendable {
+        let inode: UInt64
+        /// Of open(2): O_ACCMODE, O_TRUNC, O_APPEND.
+        var flags: CInt = O_RDONLY
+        var origin = ChangeService.Origin(session: nil, caller: Caller(uid: 0, gid: 0))
+        /// The mount's FUSE connection, when it and the mount can do passthrough.
+        var device: Descriptor?
+        /// When the session last opened the inode: tells whether the kernel's pages are still right.
+        var seen: UInt64?
+        /// The staged file whose descriptor the mount still has.
+        var staged: UInt64 = 0
+
+        var isWriting: Bool { flags & O_ACCMODE != O_RDONLY || flags & O_TRUNC != 0 }
+    }
+
+    /// Grants a lease on the version that an inode names, or on the file that is being written.
+    /// - Throws: ESTALE (superseded), EISDIR, EINVAL, ENXIO, EROFS, or what the store's error maps to.
+    func open(_ open: Open, into leases: LeaseTable) async throws(CoordinationError) -> Grant {
+        let (inode, device, seen) = (open.inode, open.device, open.seen)
         // A source file may change between the look at its attributes and the opening: look again, a few times.
         for _ in 0..<4 {
             let record = try await namespace.current(inode)
+            if let grant = try await openToWrite(open, record, leases) { return grant }
             guard let mount = try namespace.mountPoint(of: record), record.attributes.kind != .directory else {
                 throw CoordinationError(.isDirectory, "\(record.name) is a directory")
             }
@@ -81,7 +97,7 @@ final class LeaseService: Sendable {
         guard !range.isEmpty else { return (fetched, nil) }
         do {
             switch lease.backing {
-            case .inline, .source: throw CoordinationError(.invalidArgument, "this file has nothing to fetch")
+            case .inline, .source, .staged: throw CoordinationError(.invalidArgument, "this file has nothing to fetch")
             case .cached(let object):
                 let memory: ReadThrough?
                 if bypassing {
@@ -161,7 +177,7 @@ extension LeaseService {
         guard let file else {
             throw CoordinationError(.ioError, "\(request.mount.source) does not lend its files; set cache: always")
         }
-        if let backing = register(file, request) {
+        if let backing = register(file, request.device) {
             return try add(request, leases, mode: "passthrough", .source, backing: backing) {
                 $0.backingID = backing.number
             }
@@ -183,7 +199,7 @@ extension LeaseService {
                 return try add(request, leases, mode: "inline", .inline) { $0.inline = bytes.data }
             }
             if request.device != nil, let loan = try object.passthroughLoan() {
-                if let backing = register(loan.data, request) {
+                if let backing = register(loan.data, request.device) {
                     return try add(
                         request, leases, mode: "passthrough", .cached(object), loan: loan, backing: backing
                     ) { $0.backingID = backing.number }
@@ -234,8 +250,8 @@ extension LeaseService {
         return ByteString(bytes)
     }
 
-    private func register(_ file: Descriptor, _ request: Request) -> FuseBacking? {
-        guard let device = request.device else { return nil }
+    func register(_ file: Descriptor, _ device: Descriptor?) -> FuseBacking? {
+        guard let device else { return nil }
         do { return try FuseBacking(device: device, file: file) } catch {
             let hint = error == .notPermitted ? "the coordinator lacks CAP_SYS_ADMIN" : "\(error)"
             notes.set("passthrough", "the kernel refuses passthrough (\(hint)); reads are served by the mount process")
@@ -258,7 +274,7 @@ extension LeaseService {
         var opened = WireOpened()
         opened.lease = lease.number
         opened.attributes = namespace.attributes(request.inode, request.record)
-        opened.keepCache = true
+        opened.keepCache = !request.record.isRewritten || request.keepsCache
         grant(&opened)
         return Grant(opened: opened)
     }

@@ -25,18 +25,39 @@ package final class IndexTransaction {
 
     func child(of parent: UInt64, named name: ByteString) -> MetadataIndex.Child? {
         guard let bytes = value(index.names, Self.key(parent, name)), let entry = Entry(bytes) else { return nil }
-        switch entry {
-        case .absent(let until): return .absent(until: until)
-        case .inode(let inode, _): return record(inode).map { .inode(inode, $0) }
+        guard let inode = entry.inode else { return .absent(until: entry.mark) }
+        return record(inode).map { .inode(inode, $0) }
+    }
+
+    /// - Parameter changedAt: CLOCK_MONOTONIC nanoseconds of a change that was made through Larder; 0 for what a store
+    ///   said.
+    func setChild(_ parent: UInt64, _ name: ByteString, inode: UInt64, listing: UInt32, changedAt: UInt64 = 0) {
+        put(index.names, Self.key(parent, name), Entry(inode: inode, mark: UInt64(listing), changedAt).encoded)
+    }
+
+    func setAbsent(_ parent: UInt64, _ name: ByteString, until: UInt64, changedAt: UInt64 = 0) {
+        put(index.names, Self.key(parent, name), Entry(inode: nil, mark: until, changedAt).encoded)
+    }
+
+    func removeName(_ parent: UInt64, _ name: ByteString) { remove(index.names, Self.key(parent, name)) }
+
+    /// When the name was last changed through Larder; 0 for never, as far as is known.
+    func changeTime(of parent: UInt64, _ name: ByteString) -> UInt64 {
+        value(index.names, Self.key(parent, name)).flatMap { Entry($0) }?.changedAt ?? 0
+    }
+
+    /// The inode of a file that has, or had, several names.
+    func inode(of mount: UInt32, _ identity: ByteString) -> UInt64? {
+        value(index.identities, Self.key(UInt64(mount), identity)).flatMap { bytes in
+            var reader = RecordReader(bytes)
+            return reader.integer(UInt64.self)
         }
     }
 
-    func setChild(_ parent: UInt64, _ name: ByteString, inode: UInt64, listing: UInt32) {
-        put(index.names, Self.key(parent, name), Entry.inode(inode, listing: listing).encoded)
-    }
-
-    func setAbsent(_ parent: UInt64, _ name: ByteString, until: UInt64) {
-        put(index.names, Self.key(parent, name), Entry.absent(until: until).encoded)
+    func setIdentity(_ mount: UInt32, _ identity: ByteString, inode: UInt64) {
+        var writer = RecordWriter()
+        writer.integer(inode)
+        put(index.identities, Self.key(UInt64(mount), identity), writer.bytes)
     }
 
     /// A number that no inode has had.
@@ -68,43 +89,83 @@ package final class IndexTransaction {
         return made
     }
 
-    /// Up to `limit` names of a directory, absent ones included, in order after `after`; inode nil for an absent one.
-    func entries(
-        of parent: UInt64, after: ByteString?, limit: Int
-    ) -> [(name: ByteString, inode: UInt64?, listing: UInt32)] {
+    /// A name in a directory.
+    struct NamedEntry {
+        let name: ByteString
+        /// nil for a name that is known to be absent.
+        let inode: UInt64?
+        /// The listing that showed it last.
+        let listing: UInt32
+        /// CLOCK_MONOTONIC nanoseconds of the last change through Larder.
+        let changedAt: UInt64
+    }
+
+    /// Up to `limit` names of a directory, absent ones included, in order after `after`.
+    func entries(of parent: UInt64, after: ByteString?, limit: Int) -> [NamedEntry] {
         guard let raw else { return [] }
         let prefix = Self.key(parent)
         // The smallest key above `after` is `after` with a zero byte: names hold no NUL.
         let start = after.map { prefix + $0.bytes + [0] } ?? prefix
-        var found: [(ByteString, UInt64?, UInt32)] = []
+        var found: [NamedEntry] = []
         do throws(LMDBError) {
             try raw.scan(index.names, from: start) { key, bytes in
                 guard key.starts(with: prefix) else { return false }
                 let name = ByteString(key.dropFirst(prefix.count))
-                switch Entry(bytes) {
-                case .inode(let inode, let listing): found.append((name, inode, listing))
-                case .absent, nil: found.append((name, nil, 0))
-                }
+                let entry = Entry(bytes)
+                let listing = entry?.inode == nil ? 0 : entry?.mark ?? 0
+                found.append(
+                    NamedEntry(
+                        name: name, inode: entry?.inode, listing: UInt32(truncatingIfNeeded: listing),
+                        changedAt: entry?.changedAt ?? 0))
                 return found.count < limit
             }
         } catch { failure = failure ?? error }
         return found
     }
 
-    /// Removes the names of a directory that listing `keeping` did not show, looking at `limit` of them after `after`.
-    /// Returns the last name looked at (nil: that was the end) and the removed ones.
-    func sweep(
-        _ parent: UInt64, after: ByteString?, keeping listing: UInt32, limit: Int
-    ) -> (last: ByteString?, removed: [ByteString]) {
-        let entries = entries(of: parent, after: after, limit: limit)
+    /// What `sweep` did with the entries that it looked at.
+    struct Sweep {
+        /// The last name looked at; nil: that was the end.
+        var last: ByteString?
         var removed: [ByteString] = []
-        for entry in entries where entry.listing != listing {
+        var kept: [ListingStream.Item] = []
+    }
+
+    /// What is known of an entry when a listing has ended.
+    enum Standing {
+        case shown
+        case kept
+        /// Stays if the predicate says so of its record.
+        case unknown((InodeRecord) -> Bool)
+    }
+
+    /// Removes the names of a directory that a listing did not show, looking at `limit` of them after `after`.
+    func sweep(
+        _ parent: UInt64, after: ByteString?, limit: Int, _ standing: (NamedEntry) -> Standing
+    ) -> Sweep {
+        let entries = entries(of: parent, after: after, limit: limit)
+        var sweep = Sweep(last: entries.count < limit ? nil : entries.last?.name)
+        for entry in entries {
+            let record = entry.inode.flatMap { self.record($0) }
+            switch standing(entry) {
+            case .shown: continue
+            case .kept:
+                if let inode = entry.inode, let record {
+                    sweep.kept.append(ListingStream.Item(name: entry.name, inode: inode, record: record))
+                }
+                continue
+            case .unknown(let stays):
+                if let inode = entry.inode, let record, stays(record) {
+                    sweep.kept.append(ListingStream.Item(name: entry.name, inode: inode, record: record))
+                    continue
+                }
+            }
             remove(index.names, Self.key(parent, entry.name))
             // Absent names too: a kernel may hold that answer, and later only what the index has can be taken back.
-            removed.append(entry.name)
+            sweep.removed.append(entry.name)
             if let inode = entry.inode { removeRecord(inode) }
         }
-        return (entries.count < limit ? nil : entries.last?.name, removed)
+        return sweep
     }
 
     private func value(_ table: LMDBTable, _ key: [UInt8]) -> UnsafeRawBufferPointer? {
@@ -131,36 +192,32 @@ package final class IndexTransaction {
     }
 
     /// The value of a directory entry.
-    private enum Entry {
-        case inode(UInt64, listing: UInt32)
-        case absent(until: UInt64)
+    private struct Entry {
+        /// nil for a name that is absent.
+        let inode: UInt64?
+        /// The number of the listing that showed it last; of an absent name, until when it is believed to be absent.
+        let mark: UInt64
+        let changedAt: UInt64
+
+        init(inode: UInt64?, mark: UInt64, _ changedAt: UInt64) {
+            self.inode = inode
+            self.mark = mark
+            self.changedAt = changedAt
+        }
 
         init?(_ bytes: UnsafeRawBufferPointer) {
             var reader = RecordReader(bytes)
-            switch reader.integer(UInt8.self) {
-            case 1:
-                guard let inode = reader.integer(UInt64.self), let listing = reader.integer(UInt32.self) else {
-                    return nil
-                }
-                self = .inode(inode, listing: listing)
-            case 2:
-                guard let until = reader.integer(UInt64.self) else { return nil }
-                self = .absent(until: until)
-            default: return nil
-            }
+            guard let inode = reader.integer(UInt64.self), let mark = reader.integer(UInt64.self),
+                let changedAt = reader.integer(UInt64.self), reader.isAtEnd
+            else { return nil }
+            self.init(inode: inode == 0 ? nil : inode, mark: mark, changedAt)
         }
 
         var encoded: [UInt8] {
             var writer = RecordWriter()
-            switch self {
-            case .inode(let inode, let listing):
-                writer.integer(1 as UInt8)
-                writer.integer(inode)
-                writer.integer(listing)
-            case .absent(let until):
-                writer.integer(2 as UInt8)
-                writer.integer(until)
-            }
+            writer.integer(inode ?? 0)
+            writer.integer(mark)
+            writer.integer(changedAt)
             return writer.bytes
         }
     }

@@ -21,6 +21,12 @@ package struct InodeRecord: Hashable, Sendable {
     package var listing: UInt32 = 0
     /// CLOCK_MONOTONIC nanoseconds of the last change that Larder saw; tells whether kernel pages are still right.
     package var changedAt: UInt64 = 0
+    /// The staged file that holds what the store does not have yet, and which no store's answer replaces; 0 for none.
+    package var staged: UInt64 = 0
+    /// Whether the inode has had other bytes before: then a kernel's pages of it are right only if they are younger.
+    package var isRewritten = false
+    /// For a directory of a flat store: whether an object stands for it, so that it outlives its last entry.
+    package var hasMarker = false
 
     package init(mount: UInt32, parent: UInt64, name: ByteString, attributes: ObjectAttributes, expiry: UInt64) {
         self.mount = mount
@@ -34,7 +40,7 @@ package struct InodeRecord: Hashable, Sendable {
 /// A record in the index: little-endian fields in a fixed order, after a format byte. Decoding refuses what encoding
 /// cannot have written.
 extension InodeRecord {
-    private static let format: UInt8 = 1
+    private static let format: UInt8 = 2
 
     package func encoded() -> [UInt8] {
         var writer = RecordWriter()
@@ -45,6 +51,8 @@ extension InodeRecord {
         writer.integer(listedUntil)
         writer.integer(listing)
         writer.integer(changedAt)
+        writer.integer(staged)
+        writer.integer((isRewritten ? 1 : 0) | (hasMarker ? 2 : 0) as UInt8)
         writer.bytes(name)
         writer.integer(attributes.kind.rawValue)
         writer.integer(attributes.isPartial ? 1 as UInt8 : 0)
@@ -69,6 +77,7 @@ extension InodeRecord {
             let mount = reader.integer(UInt32.self), let parent = reader.integer(UInt64.self),
             let expiry = reader.integer(UInt64.self), let listedUntil = reader.integer(UInt64.self),
             let listing = reader.integer(UInt32.self), let changedAt = reader.integer(UInt64.self),
+            let staged = reader.integer(UInt64.self), let flags = reader.integer(UInt8.self), flags <= 3,
             let name = reader.bytes(), let kind = reader.integer(UInt8.self).flatMap(ObjectKind.init(rawValue:)),
             let partial = reader.integer(UInt8.self), partial <= 1, let size = reader.integer(UInt64.self),
             let links = reader.integer(UInt32.self), let modified = reader.time(),
@@ -90,5 +99,8 @@ extension InodeRecord {
         self.listedUntil = listedUntil
         self.listing = listing
         self.changedAt = changedAt
+        self.staged = staged
+        isRewritten = flags & 1 != 0
+        hasMarker = flags & 2 != 0
     }
 }

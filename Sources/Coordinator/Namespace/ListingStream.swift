@@ -15,7 +15,7 @@ package final class ListingStream: Sendable {
     private enum Source {
         /// All names after this one, from the index.
         case index(after: ByteString?)
-        case store(any DirectoryListing, MountPoint, listing: UInt32)
+        case store(any DirectoryListing, MountPoint, listing: UInt32, started: UInt64)
         case exhausted
     }
     private struct State {
@@ -60,7 +60,7 @@ package final class ListingStream: Sendable {
                     transaction.setRecord(directory, current)
                     return current.listing
                 }
-                source = .store(mount.store.list(path), mount, listing: listing)
+                source = .store(mount.store.list(path), mount, listing: listing, started: MonotonicClock.now())
             }
         } else {
             source = .exhausted
@@ -88,7 +88,8 @@ package final class ListingStream: Sendable {
             switch source {
             case .exhausted: return []
             case .index(let after): readIndex(after: after)
-            case .store(let listing, let mount, let number): try await readStore(listing, mount, number)
+            case .store(let listing, let mount, let number, let started):
+                try await readStore(listing, mount, number, started)
             }
         }
     }
@@ -103,9 +104,9 @@ package final class ListingStream: Sendable {
         }
     }
 
-    private func readStore(_ listing: any DirectoryListing, _ mount: MountPoint, _ number: UInt32)
-        async throws(CoordinationError)
-    {
+    private func readStore(
+        _ listing: any DirectoryListing, _ mount: MountPoint, _ number: UInt32, _ started: UInt64
+    ) async throws(CoordinationError) {
         let page: ListingPage?
         do { page = try await listing.nextPage() } catch {
             // A directory that only leads to a nested mount point need not exist in the store.
@@ -116,15 +117,20 @@ package final class ListingStream: Sendable {
             page = nil
         }
         guard let page else {
-            namespace.finishListing(of: directory, listing: number, mount: mount)
-            state.withLock { $0.source = .exhausted }
+            let kept = namespace.finishListing(of: directory, listing: number, started: started, mount: mount)
+            state.withLock { state in
+                state.source = .exhausted
+                state.buffered = kept.filter { !hidden.contains($0.name) }
+                state.head = 0
+            }
             return
         }
         namespace.tallies.add(unnameable: page.unnameable, shadowed: page.shadowed.count, store: mount.store.identity)
         for name in page.shadowed.prefix(10) {
             namespace.logger.warning("object hidden by a directory of the same name", metadata: ["name": "\(name)"])
         }
-        let items = namespace.enter(page, into: directory, mount: mount).filter { !hidden.contains($0.name) }
+        let items = namespace.enter(page, into: directory, started: started, mount: mount)
+            .filter { !hidden.contains($0.name) }
         state.withLock { state in
             state.buffered = items
             state.head = 0
@@ -134,7 +140,10 @@ package final class ListingStream: Sendable {
 
 extension Namespace {
     /// Writes a page of a listing into the index.
-    func enter(_ page: ListingPage, into directory: UInt64, mount: MountPoint) -> [ListingStream.Item] {
+    /// - Parameter started: CLOCK_MONOTONIC nanoseconds of the listing's start.
+    func enter(
+        _ page: ListingPage, into directory: UInt64, started: UInt64, mount: MountPoint
+    ) -> [ListingStream.Item] {
         let (items, placed) = index.update { transaction -> ([ListingStream.Item], [(ByteString, Placed)]) in
             var items: [ListingStream.Item] = []
             items.reserveCapacity(page.entries.count)
@@ -142,8 +151,8 @@ extension Namespace {
             for entry in page.entries where entry.name.isNameable {
                 guard
                     let placed = place(
-                        parent: directory, name: entry.name, attributes: entry.attributes, mount: mount,
-                        transaction: transaction)
+                        parent: directory, name: entry.name, attributes: entry.attributes, asked: started,
+                        isListed: true, mount: mount, transaction: transaction)
                 else { break }
                 if case .inode(let inode, let record) = placed.found {
                     items.append(ListingStream.Item(name: entry.name, inode: inode, record: record))
@@ -157,17 +166,24 @@ extension Namespace {
         return items
     }
 
-    /// Ends a listing: names that it did not show are gone, and the rest is believed for the mount's TTL.
-    func finishListing(of directory: UInt64, listing: UInt32, mount: MountPoint) {
+    /// Ends a listing: names that it did not show are gone, and the rest is believed for the mount's TTL. Returns those
+    /// that are there although the store did not show them: it does not have them yet, or got them meanwhile.
+    func finishListing(
+        of directory: UInt64, listing: UInt32, started: UInt64, mount: MountPoint
+    ) -> [ListingStream.Item] {
+        var kept: [ListingStream.Item] = []
         // In steps, so that a huge directory does not hold the index's writer for long.
         var cursor: ByteString?
         while true {
-            let (last, removed) = index.update { transaction -> (ByteString?, [ByteString]) in
-                guard transaction.record(directory)?.listing == listing else { return (nil, []) }
-                return transaction.sweep(directory, after: cursor, keeping: listing, limit: 10_000)
+            let swept = index.update { transaction -> IndexTransaction.Sweep in
+                guard transaction.record(directory)?.listing == listing else { return IndexTransaction.Sweep() }
+                return transaction.sweep(directory, after: cursor, limit: 10_000) { entry in
+                    entry.listing == listing ? .shown : entry.changedAt >= started ? .kept : .unknown(isStaged)
+                }
             }
-            notify(names: removed.map { (directory, $0) }, inodes: [])
-            guard let last else { break }
+            notify(names: swept.removed.map { (directory, $0) }, inodes: [])
+            kept += swept.kept
+            guard let last = swept.last else { break }
             cursor = last
         }
         index.update { transaction in
@@ -176,5 +192,6 @@ extension Namespace {
             record.listedUntil = MonotonicClock.now() &+ mount.metadataTTL
             transaction.setRecord(directory, record)
         }
+        return kept
     }
 }

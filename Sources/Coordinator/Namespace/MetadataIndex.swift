@@ -14,7 +14,7 @@ package final class MetadataIndex: Sendable {
         case absent(until: UInt64)
     }
 
-    private static let format = "larder-metadata-1"
+    private static let format = "larder-metadata-2"
     /// Address space, not disk: room for about a billion names.
     private static let capacity: UInt64 = 256 << 30
     /// FUSE's root is 1, so the first number that a file may have is above it.
@@ -23,6 +23,7 @@ package final class MetadataIndex: Sendable {
     private let environment: LMDBEnvironment
     let inodes: LMDBTable
     let names: LMDBTable
+    let identities: LMDBTable
     let settings: LMDBTable
     private let logger: Logger
 
@@ -32,22 +33,23 @@ package final class MetadataIndex: Sendable {
         let path = directory + "/metadata.lmdb"
         let stamp = Array("\(Self.format) \(bootIdentifier)".utf8)
         do throws(LMDBError) {
-            (environment, inodes, names, settings) = try Self.open(path, stamp)
+            (environment, inodes, names, identities, settings) = try Self.open(path, stamp)
         } catch {
             logger.info("the metadata index is begun anew", metadata: ["path": "\(path)", "reason": "\(error)"])
             unlink(path)
             unlink(path + "-lock")
-            (environment, inodes, names, settings) = try Self.open(path, stamp)
+            (environment, inodes, names, identities, settings) = try Self.open(path, stamp)
         }
     }
 
     private static func open(
         _ path: String, _ stamp: [UInt8]
-    ) throws(LMDBError) -> (LMDBEnvironment, LMDBTable, LMDBTable, LMDBTable) {
+    ) throws(LMDBError) -> (LMDBEnvironment, LMDBTable, LMDBTable, LMDBTable, LMDBTable) {
         let environment = try LMDBEnvironment(
             path: path, capacity: capacity, tables: 8, durability: .processOnly)
         let inodes = try environment.table("inodes")
         let names = try environment.table("names")
+        let identities = try environment.table("identities")
         let settings = try environment.table("settings")
         let key = Array("stamp".utf8)
         try environment.write { (transaction) throws(LMDBError) in
@@ -57,7 +59,7 @@ package final class MetadataIndex: Sendable {
                 try transaction.put(settings, key, stamp)
             }
         }
-        return (environment, inodes, names, settings)
+        return (environment, inodes, names, identities, settings)
     }
 
     /// The record of an inode; nil when there is none.
@@ -87,9 +89,9 @@ package final class MetadataIndex: Sendable {
     package func children(of parent: UInt64, after: ByteString?, limit: Int) -> [ListingStream.Item] {
         read { transaction in
             var items: [ListingStream.Item] = []
-            for (name, inode, _) in transaction.entries(of: parent, after: after, limit: limit) {
-                guard let inode, let record = transaction.record(inode) else { continue }
-                items.append(ListingStream.Item(name: name, inode: inode, record: record))
+            for entry in transaction.entries(of: parent, after: after, limit: limit) {
+                guard let inode = entry.inode, let record = transaction.record(inode) else { continue }
+                items.append(ListingStream.Item(name: entry.name, inode: inode, record: record))
             }
             return items
         } ?? []

@@ -29,6 +29,10 @@ package struct MountPoint: Sendable {
     package let defaults: AttributeDefaults
     /// Whether objects are files of this node, lent as they are.
     package let lendsSource: Bool
+    /// Nothing below may be changed through this mount point.
+    package let isReadOnly: Bool
+    /// What close(2) waits for, by path within the store: the longest prefix counts.
+    package let writeTypes: [(prefix: ByteString, type: WriteType)]
 
     /// What tells whether an inode may stay when an object changed.
     func identity(of attributes: ObjectAttributes) -> ByteString {

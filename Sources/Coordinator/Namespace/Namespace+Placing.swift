@@ -15,13 +15,29 @@ extension Namespace {
 
     /// Writes what the store said of a name: keeps the inode while it stands for the same object, gives a new number when
     /// the object was replaced, and remembers absence. nil when the directory itself is gone.
+    ///
+    /// - Parameters:
+    ///   - asked: CLOCK_MONOTONIC nanoseconds before which the store was not asked. What Larder has changed since stays,
+    ///     and so does what the store does not have yet.
+    ///   - isListed: whether a listing said it, which then does not show the name again.
     func place(
-        parent: UInt64, name: ByteString, attributes: ObjectAttributes?, mount: MountPoint,
-        transaction: IndexTransaction
+        parent: UInt64, name: ByteString, attributes: ObjectAttributes?, asked: UInt64, isListed: Bool = false,
+        mount: MountPoint, transaction: IndexTransaction
     ) -> Placed? {
         guard let directory = transaction.record(parent) else { return nil }
         let now = MonotonicClock.now()
         let old = transaction.child(of: parent, named: name)
+        let changeTime = transaction.changeTime(of: parent, name)
+        switch old {
+        case .inode(let inode, let record) where isStaged(record) || changeTime >= asked:
+            if isListed {
+                transaction.setChild(parent, name, inode: inode, listing: directory.listing, changedAt: changeTime)
+            }
+            return Placed(found: .inode(inode, record), isNews: false, changedInode: nil, orphan: nil)
+        case .absent(let until) where changeTime >= asked:
+            return Placed(found: .absent(until: until), isNews: false, changedInode: nil, orphan: nil)
+        default: break
+        }
         guard let attributes else {
             let until = now &+ mount.negativeTTL
             transaction.setAbsent(parent, name, until: until)
@@ -35,8 +51,19 @@ extension Namespace {
         var fresh = InodeRecord(
             mount: mount.number, parent: parent, name: name, attributes: attributes, expiry: now &+ mount.metadataTTL)
         fresh.changedAt = now
+        let shared = sharedInode(of: attributes, mount, transaction)
+        if let (inode, record) = shared, shared?.inode != Self.inode(old) {
+            if case .inode(let replaced, _) = old { transaction.removeRecord(replaced) }
+            fresh.isRewritten = record.isRewritten || record.attributes.version != attributes.version
+            transaction.setRecord(inode, fresh)
+            transaction.setChild(parent, name, inode: inode, listing: directory.listing)
+            return Placed(found: .inode(inode, fresh), isNews: old != nil, changedInode: inode, orphan: nil)
+        }
         guard case .inode(let inode, let record) = old else {
             let inode = transaction.allocateInode()
+            if isShared(attributes, mount) {
+                transaction.setIdentity(mount.number, mount.identity(of: attributes), inode: inode)
+            }
             transaction.setRecord(inode, fresh)
             transaction.setChild(parent, name, inode: inode, listing: directory.listing)
             let wasAbsent = if case .absent = old { true } else { false }
@@ -50,6 +77,8 @@ extension Namespace {
         {
             fresh.listedUntil = record.listedUntil
             fresh.listing = record.listing
+            fresh.isRewritten = record.isRewritten || (changed && record.attributes.kind == .file)
+            fresh.hasMarker = record.hasMarker
             if !changed { fresh.changedAt = record.changedAt }
             transaction.setRecord(inode, fresh)
             transaction.setChild(parent, name, inode: inode, listing: directory.listing)
@@ -62,5 +91,26 @@ extension Namespace {
         transaction.setChild(parent, name, inode: successor, listing: directory.listing)
         let orphan = record.attributes.kind == .directory ? inode : nil
         return Placed(found: .inode(successor, fresh), isNews: true, changedInode: nil, orphan: orphan)
+    }
+
+    /// Whether other names may stand for the same file.
+    private func isShared(_ attributes: ObjectAttributes, _ mount: MountPoint) -> Bool {
+        mount.lendsSource && attributes.links > 1 && attributes.kind != .directory
+    }
+
+    /// The inode that another name of the same file has.
+    private func sharedInode(
+        of attributes: ObjectAttributes, _ mount: MountPoint, _ transaction: IndexTransaction
+    ) -> (inode: UInt64, record: InodeRecord)? {
+        guard isShared(attributes, mount) else { return nil }
+        let identity = mount.identity(of: attributes)
+        guard let inode = transaction.inode(of: mount.number, identity), let record = transaction.record(inode),
+            mount.identity(of: record.attributes) == identity
+        else { return nil }
+        return (inode, record)
+    }
+
+    private static func inode(_ child: MetadataIndex.Child?) -> UInt64? {
+        if case .inode(let inode, _) = child { inode } else { nil }
     }
 }

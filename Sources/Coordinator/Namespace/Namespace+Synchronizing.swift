@@ -17,7 +17,7 @@ extension Namespace {
             notify(names: [], inodes: [directory])
             var cursor: ByteString?
             repeat {
-                let entries = index.update { transaction -> [(name: ByteString, inode: UInt64?, listing: UInt32)] in
+                let entries = index.update { transaction -> [IndexTransaction.NamedEntry] in
                     let entries = transaction.entries(of: directory, after: cursor, limit: 1000)
                     for entry in entries {
                         guard let child = entry.inode else {

@@ -14,8 +14,9 @@ package final class Namespace: Sendable {
     let logger: Logger
     let flights: SingleFlight<NameKey, Found>
     let tallies = NamespaceTallies()
-    /// Called with what kernels must forget. Not under any lock.
-    let invalidate: @Sendable (WireInvalidate) -> Void
+    /// Called with what kernels must forget, and the session that knows already. Not under any lock.
+    let invalidate: @Sendable (WireInvalidate, _ origin: UInt64?) -> Void
+    private let stagedFiles = Lock<(any StagedAttributes)?>(nil)
 
     struct NameKey: Hashable, Sendable {
         let parent: UInt64
@@ -31,7 +32,7 @@ package final class Namespace: Sendable {
 
     package init(
         index: MetadataIndex, table: MountTable, pool: WorkerPool, logger: Logger,
-        invalidate: @escaping @Sendable (WireInvalidate) -> Void
+        invalidate: @escaping @Sendable (WireInvalidate, _ origin: UInt64?) -> Void
     ) {
         self.index = index
         self.table = table
@@ -79,7 +80,7 @@ package final class Namespace: Sendable {
         let now = MonotonicClock.now()
         guard let mount = try mountPoint(of: directory), name.isNameable else { return .absent(until: now) }
         switch index.child(of: parent, named: name) {
-        case .inode(let inode, let record) where record.expiry > now: return .inode(inode, record)
+        case .inode(let inode, let record) where record.expiry > now || isStaged(record): return .inode(inode, record)
         case .absent(let until) where until > now: return .absent(until: until)
         case nil where directory.listedUntil > now:
             // Kernels keep this answer too: only a name that the index has can be taken back by `synchronize`.
@@ -97,7 +98,7 @@ package final class Namespace: Sendable {
     /// Throws ESTALE when its name now stands for another inode or for nothing.
     package func current(_ inode: UInt64) async throws(CoordinationError) -> InodeRecord {
         let record = try record(inode)
-        guard record.parent != 0, record.expiry <= MonotonicClock.now() else { return record }
+        guard record.parent != 0, record.expiry <= MonotonicClock.now(), !isStaged(record) else { return record }
         guard case .inode(inode, let fresh) = try await lookup(parent: record.parent, name: record.name) else {
             throw CoordinationError(.staleNFSFileHandle, "\(record.name) has been replaced or removed")
         }
@@ -120,13 +121,31 @@ package final class Namespace: Sendable {
     /// What stat(2) shows of a record.
     package func attributes(_ inode: UInt64, _ record: InodeRecord) -> WireAttributes {
         let mount = record.mount == 0 ? nil : table.mountPoint(record.mount)
+        let staged = record.staged == 0 ? nil : stagedFiles.withLock { $0 }?.attributes(of: record.staged)
+        var record = record
+        if let staged {
+            record.attributes.size = staged.size
+            record.attributes.blocks = staged.blocks
+            record.attributes.modified = staged.modified
+            record.attributes.changed = staged.changed
+            // Others may change it at any time; once nobody writes, it is as lasting as any.
+            record.expiry = staged.isBeingWritten ? 0 : MonotonicClock.now() &+ (mount?.metadataTTL ?? 0)
+        }
         return WireAttributes(
             inode, record, defaults: mount?.defaults ?? table.syntheticDefaults, now: MonotonicClock.now())
     }
 
+    /// What tells of staged files; set once, before the first session.
+    func attach(_ files: any StagedAttributes) { stagedFiles.withLock { $0 = files } }
+
+    /// Whether a staged file, and not the store, has the truth of the record. One that the journal does not know is none.
+    func isStaged(_ record: InodeRecord) -> Bool {
+        record.staged != 0 && stagedFiles.withLock { $0 }?.attributes(of: record.staged) != nil
+    }
+
     /// Stops believing what is known of an inode; the next use asks the store. Tells the kernels.
     package func expire(_ inode: UInt64) {
-        guard var record = index.record(inode) else { return }
+        guard var record = index.record(inode), !isStaged(record) else { return }
         record.expiry = 0
         index.update { $0.setRecord(inode, record) }
         notify(names: [(record.parent, record.name)], inodes: [inode])
@@ -136,20 +155,24 @@ package final class Namespace: Sendable {
         parent: UInt64, directory: InodeRecord, name: ByteString, mount: MountPoint
     ) async throws(CoordinationError) -> Found {
         let path = try storePath(of: directory).appending(component: name)
+        let asked = MonotonicClock.now()
         let attributes: ObjectAttributes?
         do { attributes = try await mount.store.lookup(path) } catch {
             tallies.note(error, of: mount.store.identity)
             throw CoordinationError(error)
         }
         let placed = index.update { transaction in
-            place(parent: parent, name: name, attributes: attributes, mount: mount, transaction: transaction)
+            place(
+                parent: parent, name: name, attributes: attributes, asked: asked, mount: mount,
+                transaction: transaction)
         }
         guard let placed else { throw CoordinationError(.staleNFSFileHandle, "the directory has been removed") }
         notify(names: placed.isNews ? [(parent, name)] : [], inodes: placed.changedInode.map { [$0] } ?? [])
         return placed.found
     }
 
-    func notify(names: [(parent: UInt64, name: ByteString)], inodes: [UInt64]) {
+    /// - Parameter origin: the session whose kernel has made the change itself.
+    func notify(names: [(parent: UInt64, name: ByteString)], inodes: [UInt64], origin: UInt64? = nil) {
         guard !names.isEmpty || !inodes.isEmpty else { return }
         var message = WireInvalidate()
         message.inodes = inodes
@@ -159,6 +182,23 @@ package final class Namespace: Sendable {
             name.name = entry.name.data
             return name
         }
-        invalidate(message)
+        invalidate(message, origin)
     }
+}
+
+/// What the namespace asks of the files that are being written.
+protocol StagedAttributes: Sendable {
+    /// nil for a number that is not known (any more).
+    func attributes(of staged: UInt64) -> LiveAttributes?
+}
+
+/// What a staged file says of itself.
+struct LiveAttributes: Sendable {
+    /// Bytes.
+    var size: UInt64
+    /// Allocated 512-byte units.
+    var blocks: UInt64
+    var modified, changed: FileTime
+    /// Whether a session has it open for writing.
+    var isBeingWritten: Bool
 }

@@ -1,6 +1,7 @@
 import Coordination
 import Platform
 import SystemPackage
+import UnderStores
 
 extension ClientSession {
     /// How many inodes a session's open times are kept for; beyond, the kernel rereads a few pages.
@@ -9,11 +10,14 @@ extension ClientSession {
     func open(_ request: WireOpen, _ id: UInt64) async throws(CoordinationError) {
         _ = try visible(request.inode)
         let now = MonotonicClock.now()
-        let (device, seen) = state.withLock { state in
-            (state.hasPassthrough && request.passthrough ? state.device : nil, state.opened[request.inode])
-        }
-        let grant = try await services.leases.open(request.inode, device: device, seen: seen, into: leases)
-        if case .source = grant.opened.grant {
+        let caller = Caller(uid: request.caller.uid, gid: request.caller.gid, isChecked: true)
+        let grant = try await services.leases.open(
+            LeaseService.Open(
+                inode: request.inode, flags: CInt(truncatingIfNeeded: request.flags),
+                origin: ChangeService.Origin(session: number, caller: caller), device: device(request.passthrough),
+                seen: state.withLock { $0.opened[request.inode] }, staged: request.staged), into: leases)
+        let isRewritten = services.namespace.index.record(request.inode)?.isRewritten ?? false
+        if isRewritten || grant.opened.grant == .source(.init()) {
             state.withLock { state in
                 if state.opened.count >= Self.maximumOpenTimes { state.opened.removeAll() }
                 state.opened[request.inode] = now

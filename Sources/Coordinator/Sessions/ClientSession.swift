@@ -1,6 +1,7 @@
 import Coordination
 import Platform
 import SystemPackage
+import UnderStores
 
 /// One client's requests, taken apart and handed to the services; answers go back from tasks on the worker pool.
 final class ClientSession: SessionHandler {
@@ -9,6 +10,8 @@ final class ClientSession: SessionHandler {
         var mountPath = ""
         /// Whether the mount answers an Invalidate that has an id.
         var acknowledges = false
+        /// Of the mount process, over its connections.
+        var client: ByteString = ""
         var device: Descriptor?
         var hasPassthrough = false
         var streams: [UInt64: ListingStream] = [:]
@@ -43,7 +46,7 @@ final class ClientSession: SessionHandler {
     /// Whether it is attached and says when its kernel has forgotten.
     var acknowledges: Bool { state.withLock { $0.acknowledges } }
 
-    func receive(_ body: WireEnvelope.OneOf_Body, id: UInt64, descriptors: [Descriptor]) {
+    func receive(_ body: WireEnvelope.OneOf_Body, id: UInt64, operation: UInt64, descriptors: [Descriptor]) {
         switch body {
         case .release(let release): return leases.release(release.lease)
         case .accessReport(let report): return recordAccess(report)
@@ -56,7 +59,9 @@ final class ClientSession: SessionHandler {
         state.withLock { state in
             guard !state.isClosed else { return }
             state.tasks[id] = Task(executorPreference: services.pool) { [self] in
-                do throws(CoordinationError) { try await answer(body, id: id, descriptors: descriptors) } catch {
+                do throws(CoordinationError) {
+                    try await answer(body, id: id, operation: operation, descriptors: descriptors)
+                } catch {
                     session.fail(id, error.errno, error.message)
                 }
                 finished(id)
@@ -90,7 +95,7 @@ final class ClientSession: SessionHandler {
     }
 
     private func answer(
-        _ body: WireEnvelope.OneOf_Body, id: UInt64, descriptors: [Descriptor]
+        _ body: WireEnvelope.OneOf_Body, id: UInt64, operation: UInt64, descriptors: [Descriptor]
     ) async throws(CoordinationError) {
         switch body {
         case .attach(let request): try await attach(request, id)
@@ -104,7 +109,14 @@ final class ClientSession: SessionHandler {
             target.target = try await services.namespace.readLink(request.inode).data
             session.reply(to: id, .linkTarget(target))
         case .getSpace(let request): try await space(request, id)
-        case .getExtendedAttribute(let request): try extendedAttribute(request, id)
+        case .getExtendedAttribute(let request): try await extendedAttribute(request, id)
+        case .listExtendedAttributes(let request): try await listExtendedAttributes(request, id)
+        case .create, .makeNode, .makeDirectory, .makeSymbolicLink, .makeHardLink, .remove, .rename, .setAttributes,
+            .setExtendedAttribute, .removeExtendedAttribute:
+            try await change(body, id: id, operation: operation)
+        case .commit(let request): try await commit(request, id)
+        case .reserve(let request): try await reserve(request, id)
+        case .synchronizeDirectory(let request): try await synchronizeDirectory(request, id)
         case .open(let request): try await open(request, id)
         case .fetch(let request): try await fetch(request, id)
         case .getStatus, .describe, .measure, .load, .free, .synchronize, .shutdown:
@@ -127,6 +139,7 @@ extension ClientSession {
         state.withLock { state in
             state.volume = volume
             state.mountPath = request.mountPath
+            state.client = ByteString(request.client)
             state.acknowledges = request.acknowledges
         }
         let record = try services.namespace.record(volume.root)
@@ -231,7 +244,18 @@ extension ClientSession {
         session.reply(to: id, .space(known ?? .unbounded))
     }
 
-    private func extendedAttribute(_ request: WireGetExtendedAttribute, _ id: UInt64) throws(CoordinationError) {
+    private func extendedAttribute(
+        _ request: WireGetExtendedAttribute, _ id: UInt64
+    ) async throws(CoordinationError) {
+        guard ByteString(request.name).hasPrefix("user.larder.") else {
+            _ = try visible(request.inode)
+            var attribute = WireExtendedAttribute()
+            attribute.value = try await services.changes.extendedAttribute(
+                request.inode, ByteString(request.name), Caller(uid: 0, gid: 0, isChecked: true)
+            ).data
+            session.reply(to: id, .extendedAttribute(attribute))
+            return
+        }
         let description = try describe(request.inode)
         let value: String? =
             switch ByteString(request.name).description {

@@ -7,6 +7,8 @@ struct Services: Sendable {
     let namespace: Namespace
     let volumes: VolumeTable
     let leases: LeaseService
+    let changes: ChangeService
+    let operations: OperationLog
     let cache: BlockCache
     let pool: WorkerPool
     let sessions: SessionTable

@@ -100,8 +100,25 @@ package final class VolumeTable: Sendable {
                 gid: specification.hasGid ? specification.gid : namespace.table.syntheticDefaults.gid,
                 fileMode: specification.hasFileMode ? specification.fileMode & 0o7777 : 0o644,
                 directoryMode: specification.hasDirectoryMode ? specification.directoryMode & 0o7777 : 0o755),
-            lendsSource: isLocal && mode != .always)
+            lendsSource: isLocal && mode != .always, isReadOnly: specification.readOnly,
+            writeTypes: try Self.writeTypes(specification))
         return (mount, root)
+    }
+
+    /// Throws EINVAL.
+    private static func writeTypes(
+        _ specification: WireMountSpecification
+    ) throws(CoordinationError) -> [(prefix: ByteString, type: WriteType)] {
+        var types: [(prefix: ByteString, type: WriteType)] = []
+        for (path, name) in specification.writeTypes.merging(["": specification.writeType], uniquingKeysWith: { $1 }) {
+            guard let type = WriteType(name: name) else {
+                let known = WriteType.allCases.map(\.name).joined(separator: ", ")
+                throw CoordinationError(.invalidArgument, "write type \(name) is unknown; use one of \(known)")
+            }
+            let prefix = ByteString(path).components.map(\.bytes).joined(separator: [UInt8(ascii: "/")])
+            types.append((ByteString(prefix), type))
+        }
+        return types
     }
 
     private static func nanoseconds(_ milliseconds: UInt32?, otherwise: UInt32) -> UInt64 {

@@ -1,0 +1,179 @@
+import Coordination
+import Platform
+import SystemPackage
+import UnderStores
+
+/// What a change does to the index. The store has been changed, or a staged file made, before; the caller holds the
+/// `ChangeLocks` of the names. Kernels are told, all but that of `origin`, which has made the change itself.
+extension Namespace {
+    /// A new object stands under a name, instead of what stood there. Returns its inode.
+    /// - Parameter number: of the inode; nil for a new one.
+    @discardableResult
+    func add(
+        _ attributes: ObjectAttributes, as name: ByteString, in parent: UInt64, inode number: UInt64? = nil,
+        mount: MountPoint, origin: UInt64?, _ fill: (inout InodeRecord) -> Void = { _ in }
+    ) -> (inode: UInt64, record: InodeRecord) {
+        let now = MonotonicClock.now()
+        var record = InodeRecord(
+            mount: mount.number, parent: parent, name: name, attributes: attributes, expiry: now &+ mount.metadataTTL)
+        record.changedAt = now
+        fill(&record)
+        let inode = index.update { transaction -> UInt64 in
+            if case .inode(let old, _) = transaction.child(of: parent, named: name) { transaction.removeRecord(old) }
+            let inode = number ?? transaction.allocateInode()
+            transaction.setRecord(inode, record)
+            transaction.setChild(parent, name, inode: inode, listing: 0, changedAt: now)
+            Self.touch(parent, transaction)
+            return inode
+        }
+        notify(names: [(parent, name)], inodes: [parent], origin: origin)
+        return (inode, record)
+    }
+
+    /// A name is gone from a directory.
+    func remove(_ name: ByteString, in parent: UInt64, mount: MountPoint, origin: UInt64?) {
+        let now = MonotonicClock.now()
+        index.update { transaction in
+            if case .inode(let old, _) = transaction.child(of: parent, named: name) { transaction.removeRecord(old) }
+            transaction.setAbsent(parent, name, until: now &+ mount.negativeTTL, changedAt: now)
+            Self.touch(parent, transaction)
+        }
+        notify(names: [(parent, name)], inodes: [parent], origin: origin)
+    }
+
+    /// An inode goes from one name to another and keeps its number; what had the other name is gone.
+    /// - Parameter change: to the record, which has its new place already.
+    func move(
+        _ inode: UInt64, to name: ByteString, in parent: UInt64, mount: MountPoint, origin: UInt64?,
+        _ change: (inout InodeRecord) -> Void = { _ in }
+    ) {
+        let now = MonotonicClock.now()
+        let former = index.update { transaction -> (UInt64, ByteString)? in
+            guard var record = transaction.record(inode) else { return nil }
+            let former = (record.parent, record.name)
+            if case .inode(let old, _) = transaction.child(of: parent, named: name), old != inode {
+                transaction.removeRecord(old)
+            }
+            transaction.setAbsent(record.parent, record.name, until: now &+ mount.negativeTTL, changedAt: now)
+            record.parent = parent
+            record.name = name
+            record.mount = mount.number
+            change(&record)
+            transaction.setRecord(inode, record)
+            transaction.setChild(parent, name, inode: inode, listing: 0, changedAt: now)
+            Self.touch(former.0, transaction)
+            Self.touch(parent, transaction)
+            return former
+        }
+        guard let former else { return }
+        notify(names: [former, (parent, name)], inodes: [former.0, parent], origin: origin)
+    }
+
+    /// Changes what is known of an inode. nil when it is gone.
+    /// - Parameter isTold: whether kernels must forget the inode's attributes and pages.
+    @discardableResult
+    func change(
+        _ inode: UInt64, origin: UInt64?, isTold: Bool = true, _ change: (inout InodeRecord) -> Void
+    ) -> InodeRecord? {
+        let record = index.update { transaction -> InodeRecord? in
+            guard var record = transaction.record(inode) else { return nil }
+            change(&record)
+            transaction.setRecord(inode, record)
+            return record
+        }
+        if record != nil, isTold { notify(names: [], inodes: [inode], origin: origin) }
+        return record
+    }
+
+    /// The directories from an inode up to its mount point's root, nearest first, without the inode itself.
+    func ancestors(of record: InodeRecord) -> [UInt64] {
+        var ancestors: [UInt64] = []
+        var parent = record.parent
+        while parent != 0, ancestors.count < 4096, let above = index.record(parent) {
+            ancestors.append(parent)
+            parent = above.parent
+        }
+        return ancestors
+    }
+
+    /// Calls `body` with each inode below a directory that the index knows.
+    func forEachKnown(below directory: UInt64, _ body: (UInt64, InodeRecord) -> Void) {
+        var directories = [directory]
+        while let next = directories.popLast() {
+            var cursor: ByteString?
+            repeat {
+                let children = index.children(of: next, after: cursor, limit: 1000)
+                for child in children {
+                    body(child.inode, child.record)
+                    if child.record.attributes.kind == .directory { directories.append(child.inode) }
+                }
+                cursor = children.count == 1000 ? children.last?.name : nil
+            } while cursor != nil
+        }
+    }
+
+    /// A directory's times change with its entries.
+    fileprivate static func touch(_ directory: UInt64, _ transaction: IndexTransaction) {
+        guard var record = transaction.record(directory) else { return }
+        record.attributes.modified = .now()
+        record.attributes.changed = record.attributes.modified
+        transaction.setRecord(directory, record)
+    }
+}
+
+/// Files of a local store that have several names share one inode.
+extension Namespace {
+    /// An inode gets one more name.
+    func link(
+        _ inode: UInt64, _ attributes: ObjectAttributes, as name: ByteString, in parent: UInt64, mount: MountPoint,
+        origin: UInt64?
+    ) throws(CoordinationError) -> (inode: UInt64, record: InodeRecord) {
+        let now = MonotonicClock.now()
+        let record = index.update { transaction -> InodeRecord? in
+            guard var record = transaction.record(inode) else { return nil }
+            record.attributes = attributes
+            record.expiry = now &+ mount.metadataTTL
+            transaction.setRecord(inode, record)
+            transaction.setIdentity(mount.number, mount.identity(of: attributes), inode: inode)
+            transaction.setChild(parent, name, inode: inode, listing: 0, changedAt: now)
+            Self.touch(parent, transaction)
+            return record
+        }
+        guard let record else { throw CoordinationError(.staleNFSFileHandle, "inode \(inode) has been superseded") }
+        notify(names: [(parent, name)], inodes: [parent, inode], origin: origin)
+        return (inode, record)
+    }
+
+    /// An inode with several names loses one.
+    func unlink(_ inode: UInt64, _ name: ByteString, in parent: UInt64, mount: MountPoint, origin: UInt64?) {
+        let now = MonotonicClock.now()
+        index.update { transaction in
+            if var record = transaction.record(inode) {
+                record.attributes.links -= min(1, record.attributes.links)
+                record.expiry = 0
+                transaction.setRecord(inode, record)
+            }
+            transaction.setAbsent(parent, name, until: now &+ mount.negativeTTL, changedAt: now)
+            Self.touch(parent, transaction)
+        }
+        notify(names: [(parent, name)], inodes: [parent, inode], origin: origin)
+    }
+
+    /// Two inodes take each other's name.
+    func exchange(_ one: UInt64, _ other: UInt64, origin: UInt64?) {
+        let now = MonotonicClock.now()
+        let names = index.update { transaction -> [(UInt64, ByteString)] in
+            guard var first = transaction.record(one), var second = transaction.record(other) else { return [] }
+            (first.parent, second.parent) = (second.parent, first.parent)
+            (first.name, second.name) = (second.name, first.name)
+            for (inode, var record) in [(one, first), (other, second)] {
+                record.expiry = 0
+                transaction.setRecord(inode, record)
+                transaction.setChild(record.parent, record.name, inode: inode, listing: 0, changedAt: now)
+                Self.touch(record.parent, transaction)
+            }
+            return [(first.parent, first.name), (second.parent, second.name)]
+        }
+        notify(names: names.map { (parent: $0.0, name: $0.1) }, inodes: [], origin: origin)
+    }
+}

@@ -1,0 +1,210 @@
+import Coordination
+import Glibc
+import Platform
+import SystemPackage
+import UnderStores
+
+extension ClientSession {
+    /// Does a change once, however often it is sent, and answers what it answered the first time.
+    func change(
+        _ body: WireEnvelope.OneOf_Body, id: UInt64, operation: UInt64
+    ) async throws(CoordinationError) {
+        let client = state.withLock { $0.client }
+        guard operation != 0, client.count == 16 else {
+            let answer = try await change(body)
+            reply(answer, to: id)
+            return
+        }
+        let key = OperationLog.Key(client: client, operation: operation)
+        let answer = try await services.operations.once(key, isKept: Self.isRemembered(body)) {
+            () async throws(CoordinationError) in
+            try await self.change(body)
+        }
+        reply(answer, to: id)
+    }
+
+    /// Answers that a lease of this session stands behind mean nothing to another session; what they made is found by
+    /// asking again.
+    private static func isRemembered(_ body: WireEnvelope.OneOf_Body) -> Bool {
+        if case .create = body { false } else { true }
+    }
+
+    private func reply(_ answer: Answer, to id: UInt64) {
+        let isDelivered = session.reply(to: id, answer.body, descriptors: answer.descriptors)
+        if !isDelivered, case .created(let created) = answer.body { leases.release(created.opened.lease) }
+    }
+
+    struct Answer: Sendable {
+        var body: WireEnvelope.OneOf_Body
+        var descriptors: [Descriptor] = []
+    }
+
+    private func origin(_ caller: WireCaller) -> ChangeService.Origin {
+        // The kernel has checked the caller (default_permissions), and a mount process of root or of this user is
+        // believed; others are not served at all.
+        ChangeService.Origin(session: number, caller: Caller(uid: caller.uid, gid: caller.gid, isChecked: true))
+    }
+
+    private func change(_ body: WireEnvelope.OneOf_Body) async throws(CoordinationError) -> Answer {
+        let changes = services.changes
+        switch body {
+        case .create(let request): return try await create(request)
+        case .makeNode(let request):
+            _ = try visible(request.parent)
+            return entry(
+                try await changes.makeNode(
+                    request.parent, ByteString(request.name), mode: request.mode, device: request.device,
+                    origin(request.caller)))
+        case .makeDirectory(let request):
+            _ = try visible(request.parent)
+            return entry(
+                try await changes.makeDirectory(
+                    request.parent, ByteString(request.name), mode: request.mode, origin(request.caller)))
+        case .makeSymbolicLink(let request):
+            _ = try visible(request.parent)
+            return entry(
+                try await changes.makeLink(
+                    request.parent, ByteString(request.name), target: ByteString(request.target),
+                    origin(request.caller)))
+        case .makeHardLink(let request):
+            _ = try visible(request.parent)
+            _ = try visible(request.inode)
+            return entry(
+                try await changes.makeHardLink(
+                    to: request.inode, request.parent, ByteString(request.name), origin(request.caller)))
+        case .remove(let request):
+            _ = try visible(request.parent)
+            if request.directory {
+                try await changes.removeDirectory(request.parent, ByteString(request.name), origin(request.caller))
+            } else {
+                try await changes.removeFile(request.parent, ByteString(request.name), origin(request.caller))
+            }
+            return Answer(body: .done(.init()))
+        case .rename(let request):
+            _ = try visible(request.parent)
+            _ = try visible(request.newParent)
+            try await changes.rename(
+                request.parent, ByteString(request.name), to: request.newParent, ByteString(request.newName),
+                flags: request.flags, origin(request.caller))
+            return Answer(body: .done(.init()))
+        case .setAttributes(let request):
+            _ = try visible(request.inode)
+            return entry(try await changes.change(request.inode, request.change, origin(request.caller)))
+        case .setExtendedAttribute(let request):
+            _ = try visible(request.inode)
+            try await changes.setExtendedAttribute(
+                request.inode, ByteString(request.name), ByteString(request.value),
+                flags: CInt(truncatingIfNeeded: request.flags), origin(request.caller))
+            return Answer(body: .done(.init()))
+        case .removeExtendedAttribute(let request):
+            _ = try visible(request.inode)
+            try await changes.setExtendedAttribute(
+                request.inode, ByteString(request.name), nil, flags: 0, origin(request.caller))
+            return Answer(body: .done(.init()))
+        default: throw CoordinationError(.notSupported, "the coordinator does not take this message")
+        }
+    }
+
+    private func entry(_ result: ChangeService.Result) -> Answer {
+        var entry = WireEntry()
+        entry.attributes = services.namespace.attributes(result.inode, result.record)
+        return Answer(body: .entry(entry))
+    }
+
+    private func create(_ request: WireCreate) async throws(CoordinationError) -> Answer {
+        _ = try visible(request.parent)
+        let origin = origin(request.caller)
+        let flags = CInt(truncatingIfNeeded: request.flags)
+        let grant: LeaseService.Grant
+        do throws(CoordinationError) {
+            let created = try await services.changes.create(
+                request.parent, ByteString(request.name), mode: request.mode, flags: flags, origin)
+            // A new file is open for writing even to who only reads it: it does not exist without its commit.
+            var open = LeaseService.Open(
+                inode: created.inode, flags: flags & ~(O_TRUNC | O_ACCMODE) | O_RDWR, origin: origin)
+            open.device = device(request.passthrough)
+            grant = try services.leases.grant(created, open, leases)
+        } catch {
+            // Somebody else was faster: then it is an open of what is there.
+            guard error.errno == .fileExists, flags & O_EXCL == 0,
+                case .inode(let found, _) = try await services.namespace.lookup(
+                    parent: request.parent, name: ByteString(request.name))
+            else { throw error }
+            var open = LeaseService.Open(inode: found, flags: flags, origin: origin)
+            open.device = device(request.passthrough)
+            grant = try await services.leases.open(open, into: leases)
+        }
+        var created = WireCreated()
+        created.opened = grant.opened
+        created.entry.attributes = grant.opened.attributes
+        return Answer(body: .created(created), descriptors: grant.descriptors)
+    }
+
+    func device(_ isWanted: Bool) -> Descriptor? {
+        state.withLock { $0.hasPassthrough && isWanted ? $0.device : nil }
+    }
+
+    // MARK: Content
+
+    func commit(_ request: WireCommit, _ id: UInt64) async throws(CoordinationError) {
+        guard let lease = leases[request.lease] else {
+            throw CoordinationError(.badFileDescriptor, "the lease has ended")
+        }
+        var committed = WireCommitted()
+        committed.attributes = try await services.leases.commit(
+            lease, synchronize: request.synchronize, written: request.written,
+            ChangeService.Origin(session: number, caller: Caller(uid: 0, gid: 0)))
+        session.reply(to: id, .committed(committed))
+    }
+
+    func reserve(_ request: WireReserve, _ id: UInt64) async throws(CoordinationError) {
+        guard let lease = leases[request.lease] else {
+            throw CoordinationError(.badFileDescriptor, "the lease has ended")
+        }
+        try await services.leases.reserve(lease, bytes: request.bytes)
+        session.reply(to: id, .done(.init()))
+    }
+
+    func listExtendedAttributes(
+        _ request: WireListExtendedAttributes, _ id: UInt64
+    ) async throws(CoordinationError) {
+        _ = try visible(request.inode)
+        var names = WireExtendedAttributeNames()
+        names.names = try await services.changes.extendedAttributes(
+            request.inode, Caller(uid: 0, gid: 0, isChecked: true)
+        ).map(\.data)
+        session.reply(to: id, .extendedAttributeNames(names))
+    }
+
+    func synchronizeDirectory(
+        _ request: WireSynchronizeDirectory, _ id: UInt64
+    ) async throws(CoordinationError) {
+        let record = try visible(request.inode)
+        if let mount = try services.namespace.mountPoint(of: record), let files = mount.store.fileWriting {
+            let path = try services.namespace.storePath(of: record)
+            try await services.changes.filing {
+                () async throws(FileFailure) in try await files.synchronizeDirectory(path)
+            }
+        }
+        session.reply(to: id, .done(.init()))
+    }
+}
+
+extension WireSetAttributes {
+    fileprivate var change: AttributeChange {
+        var change = AttributeChange()
+        change.permissions = hasMode ? mode & 0o7777 : nil
+        change.uid = hasUid ? uid : nil
+        change.gid = hasGid ? gid : nil
+        change.size = hasSize ? size : nil
+        change.accessed = hasAccessed ? accessed.change : nil
+        change.modified = hasModified ? modified.change : nil
+        return change
+    }
+}
+
+extension WireTimeChange {
+    fileprivate var change: AttributeChange.TimeChange {
+        now ? .now : .at(FileTime(seconds: seconds, nanoseconds: nanoseconds))
+    }
+}

@@ -1,0 +1,251 @@
+import Coordination
+import Glibc
+import Platform
+import SystemPackage
+import UnderStores
+
+extension ChangeService {
+    /// chmod, chown, utimensat and truncate of an inode.
+    /// - Parameter file: the staged file or source file that the caller has open, for ftruncate(2).
+    func change(
+        _ inode: UInt64, _ change: AttributeChange, _ origin: Origin
+    ) async throws(CoordinationError) -> Result {
+        try await locks.withClaims(claims(on: inode)) { () async throws(CoordinationError) in
+            let record = try await namespace.current(inode)
+            let mount = try writable(record)
+            let path = try namespace.storePath(of: record)
+            if let files = mount.store.fileWriting {
+                let attributes = try await filing {
+                    () async throws(FileFailure) in try await files.change(path, change, as: origin.caller)
+                }
+                let now = MonotonicClock.now()
+                let changed = namespace.change(inode, origin: origin.session) { record in
+                    record.isRewritten = record.isRewritten || change.size != nil
+                    if change.size != nil { record.changedAt = now }
+                    record.attributes = attributes
+                    record.expiry = record.expiry == .max ? .max : now &+ mount.metadataTTL
+                }
+                return (inode, changed ?? record)
+            }
+            var size = change
+            if let length = change.size, record.attributes.kind == .file {
+                try await truncate(inode, record, to: length, mount)
+                size.size = nil
+            }
+            try await changeObject(inode, try namespace.record(inode), size, mount, path, origin)
+            return (inode, try namespace.record(inode))
+        }
+    }
+
+    func claims(on inode: UInt64) throws(CoordinationError) -> ChangeLocks.Claims {
+        var claims = ChangeLocks.Claims()
+        claims.exclusive = [.inode(inode)]
+        claims.shared = Set(namespace.ancestors(of: try namespace.record(inode)).map { .tree($0) })
+        return claims
+    }
+
+    /// truncate(2) of an object: as an open, ftruncate and close. The caller has claimed the inode.
+    private func truncate(
+        _ inode: UInt64, _ record: InodeRecord, to size: UInt64, _ mount: MountPoint
+    ) async throws(CoordinationError) {
+        let file = try await written.stage(inode, record, mount: mount, isTruncated: size == 0)
+        do throws(Errno) { try file.truncate(to: size) } catch {
+            throw CoordinationError(error, "cannot truncate \(file.path)")
+        }
+        try await written.commitUnopened(file)
+    }
+
+    private func changeObject(
+        _ inode: UInt64, _ record: InodeRecord, _ change: AttributeChange, _ mount: MountPoint, _ path: ByteString,
+        _ origin: Origin
+    ) async throws(CoordinationError) {
+        guard change != AttributeChange() else { return }
+        guard record.parent != 0 else {
+            throw CoordinationError(.notPermitted, "the root of \(mount.source) has no attributes of its own")
+        }
+        let objects = try objects(mount)
+        var wanted = mount.metadata(of: record)
+        wanted.apply(change, to: record)
+        if let file = written.file(of: record) {
+            try await staging.setMetadata(file, wanted)
+        } else if record.attributes.kind == .directory {
+            _ = try await storing(mount) { () async throws(StoreError) in
+                try await objects.makeDirectory(path, wanted)
+            }
+        } else {
+            let copied = try await storing(mount) { () async throws(StoreError) in
+                // What others stored beside the object stays.
+                var metadata = try await objects.metadata(of: path)?.metadata ?? wanted
+                metadata.mode = wanted.mode
+                metadata.uid = wanted.uid
+                metadata.gid = wanted.gid
+                metadata.modified = wanted.modified
+                metadata.accessed = wanted.accessed ?? metadata.accessed
+                return try await objects.copy(
+                    path, expecting: record.attributes.version, to: path, metadata: metadata,
+                    if: record.attributes.version.map { .version($0) } ?? .none)
+            }
+            namespace.change(inode, origin: origin.session, isTold: false) { $0.attributes.version = copied.version }
+        }
+        namespace.change(inode, origin: origin.session) { record in
+            record.attributes = record.attributes.adding(wanted)
+            record.attributes.accessed = wanted.accessed ?? record.attributes.accessed
+            record.attributes.changed = .now()
+            if record.attributes.kind == .directory { record.hasMarker = true }
+        }
+    }
+
+    // MARK: Extended attributes
+
+    /// Names of user xattrs begin so.
+    private static let userPrefix = ByteString("user.")
+    /// XATTR_CREATE and XATTR_REPLACE of setxattr(2), whose macros Swift does not see.
+    private static let creates: CInt = 1
+    private static let replaces: CInt = 2
+    /// Larder's own, which nobody sets.
+    private static let ownPrefix = ByteString("user.larder.")
+
+    func extendedAttribute(
+        _ inode: UInt64, _ name: ByteString, _ caller: Caller
+    ) async throws(CoordinationError) -> ByteString {
+        let (record, mount, path) = try await known(inode)
+        if let files = mount?.store.fileWriting {
+            return try await filing {
+                () async throws(FileFailure) in try await files.extendedAttribute(path, name, as: caller)
+            }
+        }
+        guard let mount, name.hasPrefix(Self.userPrefix), let value = try await attributes(record, mount, path)[name]
+        else { throw CoordinationError(.noData, "no such attribute") }
+        return value
+    }
+
+    func extendedAttributes(_ inode: UInt64, _ caller: Caller) async throws(CoordinationError) -> [ByteString] {
+        let (record, mount, path) = try await known(inode)
+        if let files = mount?.store.fileWriting {
+            return try await filing {
+                () async throws(FileFailure) in try await files.extendedAttributes(path, as: caller)
+            }
+        }
+        guard let mount else { return [] }
+        return try await attributes(record, mount, path).keys.sorted()
+    }
+
+    /// setxattr(2); `value` nil is removexattr(2).
+    /// - Parameter flags: XATTR_CREATE, XATTR_REPLACE.
+    func setExtendedAttribute(
+        _ inode: UInt64, _ name: ByteString, _ value: ByteString?, flags: CInt, _ origin: Origin
+    ) async throws(CoordinationError) {
+        guard !name.hasPrefix(Self.ownPrefix) else {
+            throw CoordinationError(.notPermitted, "\(name) is Larder's own and cannot be changed")
+        }
+        try await locks.withClaims(claims(on: inode)) { () async throws(CoordinationError) in
+            let (record, found, path) = try await known(inode)
+            guard let mount = found, try writable(record).number == mount.number else { return }
+            if let files = mount.store.fileWriting {
+                try await filing {
+                    () async throws(FileFailure) in
+                    if let value {
+                        try await files.setExtendedAttribute(path, name, value, flags: flags, as: origin.caller)
+                    } else {
+                        try await files.removeExtendedAttribute(path, name, as: origin.caller)
+                    }
+                }
+                namespace.change(inode, origin: origin.session) { $0.expiry = $0.expiry == .max ? .max : 0 }
+                return
+            }
+            guard name.hasPrefix(Self.userPrefix) else {
+                throw CoordinationError(.notSupported, "\(mount.source) keeps attributes named user.… only")
+            }
+            guard record.parent != 0 else {
+                throw CoordinationError(.notPermitted, "the root of \(mount.source) has no attributes of its own")
+            }
+            var all = try await attributes(record, mount, path)
+            if flags & Self.creates != 0, all[name] != nil {
+                throw CoordinationError(.fileExists, "\(name) is set already")
+            }
+            if flags & Self.replaces != 0 || value == nil, all[name] == nil {
+                throw CoordinationError(.noData, "no such attribute")
+            }
+            all[name] = value
+            try await store(all, inode, record, mount, path, origin)
+        }
+    }
+
+    private func known(
+        _ inode: UInt64
+    ) async throws(CoordinationError) -> (record: InodeRecord, mount: MountPoint?, path: ByteString) {
+        let record = try await namespace.current(inode)
+        return (record, try namespace.mountPoint(of: record), try namespace.storePath(of: record))
+    }
+
+    /// By whole name.
+    private func attributes(
+        _ record: InodeRecord, _ mount: MountPoint, _ path: ByteString
+    ) async throws(CoordinationError) -> [ByteString: ByteString] {
+        let plain: [ByteString: ByteString]
+        if let file = written.file(of: record) {
+            plain = file.target.metadata.extendedAttributes
+        } else if let objects = mount.store.objectWriting, record.parent != 0 {
+            let isDirectory = record.attributes.kind == .directory
+            plain = try await storing(mount) { () async throws(StoreError) in
+                // A directory without an object of its own has none.
+                try await objects.metadata(of: isDirectory ? path + "/" : path)?.metadata.extendedAttributes ?? [:]
+            }
+        } else {
+            plain = [:]
+        }
+        return Dictionary(uniqueKeysWithValues: plain.map { (Self.userPrefix + $0.key, $0.value) })
+    }
+
+    private func store(
+        _ all: [ByteString: ByteString], _ inode: UInt64, _ record: InodeRecord, _ mount: MountPoint,
+        _ path: ByteString, _ origin: Origin
+    ) async throws(CoordinationError) {
+        let objects = try objects(mount)
+        let plain = Dictionary(
+            uniqueKeysWithValues: all.map { (ByteString($0.key.bytes.dropFirst(Self.userPrefix.count)), $0.value) })
+        if let file = written.file(of: record) {
+            var metadata = file.target.metadata
+            metadata.extendedAttributes = plain
+            return try await staging.setMetadata(file, metadata)
+        }
+        if record.attributes.kind == .directory {
+            var metadata = mount.metadata(of: record)
+            metadata.extendedAttributes = plain
+            _ = try await storing(mount) { () async throws(StoreError) in
+                try await objects.makeDirectory(path, metadata)
+            }
+            namespace.change(inode, origin: origin.session) { $0.hasMarker = true }
+            return
+        }
+        let copied = try await storing(mount) { () async throws(StoreError) in
+            var metadata = try await objects.metadata(of: path)?.metadata ?? mount.metadata(of: record)
+            metadata.extendedAttributes = plain
+            return try await objects.copy(
+                path, expecting: record.attributes.version, to: path, metadata: metadata,
+                if: record.attributes.version.map { .version($0) } ?? .none)
+        }
+        namespace.change(inode, origin: origin.session) { record in
+            record.attributes.version = copied.version
+            record.attributes.changed = .now()
+        }
+    }
+}
+
+extension WrittenMetadata {
+    /// As the kernel has decided; it has cleared what set-id bits a chown clears.
+    mutating func apply(_ change: AttributeChange, to record: InodeRecord) {
+        if let permissions = change.permissions { mode = (mode ?? 0) & ~0o7777 | permissions & 0o7777 }
+        uid = change.uid ?? uid
+        gid = change.gid ?? gid
+        func time(_ change: AttributeChange.TimeChange?) -> FileTime? {
+            switch change {
+            case .now: .now()
+            case .at(let time): time
+            case nil: nil
+            }
+        }
+        modified = time(change.modified) ?? modified
+        accessed = time(change.accessed)
+    }
+}

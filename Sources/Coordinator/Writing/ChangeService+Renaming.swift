@@ -1,0 +1,223 @@
+import Coordination
+import Glibc
+import LMDB
+import Platform
+import SystemPackage
+import UnderStores
+
+extension ChangeService {
+    /// Of renameat2(2).
+    private enum RenameFlag {
+        static let noReplace: UInt32 = 1
+        static let exchange: UInt32 = 2
+    }
+
+    private struct Ends {
+        let source, target: Place
+        let inode: UInt64
+        let record: InodeRecord
+        /// What stands under the new name.
+        let replaced: Result?
+        let flags: UInt32
+    }
+
+    /// renameat2(2). EXDEV between mount points; EINVAL for flags that the store cannot do.
+    func rename(
+        _ parent: UInt64, _ name: ByteString, to newParent: UInt64, _ newName: ByteString, flags: UInt32,
+        _ origin: Origin
+    ) async throws(CoordinationError) {
+        guard flags & ~(RenameFlag.noReplace | RenameFlag.exchange) == 0,
+            flags != RenameFlag.noReplace | RenameFlag.exchange
+        else { throw CoordinationError(.invalidArgument, "unknown rename flags \(flags)") }
+        // What the names stand for is known for sure only under the locks, and which locks are needed only by what they
+        // stand for.
+        for _ in 0..<16 {
+            let source = try place(parent, name)
+            let target = try place(newParent, newName)
+            let moved = try await existing(source)
+            let replaced = try await standing(target)
+            let trees = [moved, replaced].compactMap { found in
+                found.flatMap { $0.record.attributes.kind == .directory ? $0.inode : nil }
+            }
+            let claims = ChangeLocks.Claims(
+                names: [(parent, name, source.ancestors), (newParent, newName, target.ancestors)], trees: trees,
+                inodes: Array(Set([moved.inode] + (replaced.map { [$0.inode] } ?? []))))
+            let isDone = try await locks.withClaims(claims) { () async throws(CoordinationError) -> Bool in
+                let source = try place(parent, name)
+                let target = try place(newParent, newName)
+                let now = try await existing(source)
+                let other = try await standing(target)
+                guard now.inode == moved.inode, other?.inode == replaced?.inode else { return false }
+                try await rename(
+                    Ends(
+                        source: source, target: target, inode: now.inode, record: now.record, replaced: other,
+                        flags: flags), origin)
+                return true
+            }
+            if isDone { return }
+        }
+        throw CoordinationError(.resourceBusy, "\(name) changes faster than it can be renamed")
+    }
+
+    private func standing(_ place: Place) async throws(CoordinationError) -> Result? {
+        guard case .inode(let inode, let record) = try await namespace.lookup(parent: place.parent, name: place.name)
+        else { return nil }
+        return (inode, record)
+    }
+
+    private func rename(_ ends: Ends, _ origin: Origin) async throws(CoordinationError) {
+        guard ends.source.mount.number == ends.target.mount.number else {
+            throw CoordinationError(.improperLink, "a rename cannot lead to another store")
+        }
+        if ends.flags & RenameFlag.noReplace != 0, ends.replaced != nil {
+            throw CoordinationError(.fileExists, "\(ends.target.path) exists")
+        }
+        if ends.replaced?.inode == ends.inode { return }
+        if let files = ends.source.mount.store.fileWriting { return try await renameFile(ends, files, origin) }
+        let objects = try objects(ends.source.mount)
+        guard ends.flags & RenameFlag.exchange == 0 else {
+            throw CoordinationError(.invalidArgument, "\(ends.source.mount.source) cannot exchange two names")
+        }
+        let isDirectory = ends.record.attributes.kind == .directory
+        if let replaced = ends.replaced {
+            let replacesDirectory = replaced.record.attributes.kind == .directory
+            if isDirectory, !replacesDirectory {
+                throw CoordinationError(.notDirectory, "\(ends.target.path) is not a directory")
+            }
+            if !isDirectory, replacesDirectory {
+                throw CoordinationError(.isDirectory, "\(ends.target.path) is a directory")
+            }
+            if replacesDirectory { try await requireEmpty(replaced.inode, ends.target) }
+        }
+        guard !isDirectory || !(ends.target.path + "/").hasPrefix(ends.source.path + "/") else {
+            throw CoordinationError(.invalidArgument, "a directory cannot go into itself")
+        }
+        try await keepDirectory(ends.source, objects)
+        if isDirectory {
+            try await renameTree(ends, objects, origin)
+        } else {
+            try await renameObject(ends, objects, origin)
+        }
+    }
+
+    // MARK: Files in place
+
+    private func renameFile(_ ends: Ends, _ files: any FileWriting, _ origin: Origin) async throws(CoordinationError) {
+        try await filing {
+            () async throws(FileFailure) in
+            try await files.rename(ends.source.path, to: ends.target.path, flags: ends.flags, as: origin.caller)
+        }
+        let target = ends.target
+        if ends.flags & RenameFlag.exchange != 0 {
+            guard let replaced = ends.replaced else { return }
+            namespace.exchange(ends.inode, replaced.inode, origin: origin.session)
+            return
+        }
+        if let replaced = ends.replaced, replaced.record.attributes.links > 1 {
+            namespace.unlink(
+                replaced.inode, target.name, in: target.parent, mount: target.mount, origin: origin.session)
+        }
+        // The change time is another, and so is the version.
+        namespace.move(ends.inode, to: target.name, in: target.parent, mount: target.mount, origin: origin.session) {
+            $0.expiry = 0
+        }
+    }
+
+    // MARK: Objects
+
+    private func renameObject(
+        _ ends: Ends, _ objects: any ObjectWriting, _ origin: Origin
+    ) async throws(CoordinationError) {
+        let (source, target) = (ends.source, ends.target)
+        var baseOfReplaced = WriteCondition.absent
+        if let replaced = ends.replaced {
+            baseOfReplaced = replaced.record.attributes.version.map { .version($0) } ?? .absent
+            if let file = written.file(of: replaced.record) {
+                baseOfReplaced = await written.abandon(file)
+            }
+            if baseOfReplaced != .absent { try await keepForReaders(replaced.inode) }
+        }
+        let file = written.file(of: ends.record)
+        if let file, file.base == .absent {
+            // Nothing of it is in the store yet.
+            try await staging.move(file, to: target.path, base: baseOfReplaced)
+            namespace.move(
+                ends.inode, to: target.name, in: target.parent, mount: target.mount, origin: origin.session)
+            return
+        }
+        if let file { _ = try await staging.commit(file, .synchronize) }
+        let record = try namespace.record(ends.inode)
+        try await keepForReaders(ends.inode)
+        let isExclusive = ends.flags & RenameFlag.noReplace != 0
+        let moved = try await journaled(
+            RenameRecord(
+                number: 0, store: source.mount.store.identity, source: source.path, destination: target.path,
+                isTree: false, sourceVersion: record.attributes.version, phase: .copying,
+                condition: isExclusive ? .absent : .none), objects)
+        if let file, let version = moved?.version {
+            try await staging.move(file, to: target.path, base: .version(version))
+        }
+        let now = MonotonicClock.now()
+        namespace.move(
+            ends.inode, to: target.name, in: target.parent, mount: target.mount, origin: origin.session
+        ) { record in
+            guard let moved else {
+                record.expiry = 0
+                return
+            }
+            record.attributes.version = moved.version
+            record.attributes.changed = .now()
+            record.expiry = file == nil ? now &+ target.mount.metadataTTL : record.expiry
+        }
+    }
+
+    private func renameTree(
+        _ ends: Ends, _ objects: any ObjectWriting, _ origin: Origin
+    ) async throws(CoordinationError) {
+        let (source, target) = (ends.source, ends.target)
+        // Files below that the store does not have yet just get another path; the others must be whole in the store.
+        var below: [(file: StagedFile, path: ByteString)] = []
+        namespace.forEachKnown(below: ends.inode) { _, record in
+            guard let file = written.file(of: record) else { return }
+            below.append((file, target.path + ByteString(file.path.bytes.dropFirst(source.path.count))))
+        }
+        for (file, _) in below where file.base != .absent { _ = try await staging.commit(file, .synchronize) }
+        _ = try await journaled(
+            RenameRecord(
+                number: 0, store: source.mount.store.identity, source: source.path, destination: target.path,
+                isTree: true, sourceVersion: nil, phase: .copying, condition: .none), objects)
+        for (file, path) in below {
+            var base = WriteCondition.absent
+            if file.base != .absent {
+                let found = try await storing(target.mount) { () async throws(StoreError) in
+                    try await objects.lookup(path)
+                }
+                base = found?.version.map { .version($0) } ?? .none
+            }
+            try await staging.move(file, to: path, base: base)
+        }
+        namespace.move(ends.inode, to: target.name, in: target.parent, mount: target.mount, origin: origin.session)
+        var known: [UInt64] = []
+        namespace.forEachKnown(below: ends.inode) { inode, record in
+            if record.attributes.kind == .file, !namespace.isStaged(record) { known.append(inode) }
+        }
+        // A copy may have another version than its original.
+        for inode in known { namespace.change(inode, origin: origin.session, isTold: false) { $0.expiry = 0 } }
+    }
+
+    /// Runs a rename of objects so that a restart completes it.
+    private func journaled(
+        _ rename: RenameRecord, _ objects: any ObjectWriting
+    ) async throws(CoordinationError) -> ObjectAttributes? {
+        var rename = rename
+        do throws(LMDBError) {
+            rename.number = try journal.nextNumber()
+            try journal.put(rename)
+        } catch { throw CoordinationError(.ioError, "the journal cannot be written: \(error)") }
+        let work = RenameWork(rename, objects, journal: journal)
+        do throws(StoreError) { return try await work.run() } catch {
+            if !work.hasChanged { try? journal.removeRename(rename.number) }
+            throw CoordinationError(error)
+        }
+    }
+}
