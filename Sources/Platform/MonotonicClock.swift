@@ -7,6 +7,13 @@ package enum MonotonicClock {
         clock_gettime(CLOCK_MONOTONIC, &time)
         return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
     }
+
+    /// What `now()` will be after `delay`; now for a negative one, centuries ahead for one that does not fit.
+    package static func time(after delay: Duration) -> UInt64 {
+        let (seconds, attoseconds) = delay.components
+        guard seconds >= 0, attoseconds >= 0 else { return now() }
+        return now() + UInt64(min(seconds, 1 << 33)) * 1_000_000_000 + UInt64(attoseconds / 1_000_000_000)
+    }
 }
 
 extension FileTime {

@@ -41,8 +41,7 @@ package final class WorkerPool: TaskExecutor, @unchecked Sendable {
         case job(UnownedJob)
     }
 
-    private let mutex: UnsafeMutablePointer<pthread_mutex_t>
-    private let condition: UnsafeMutablePointer<pthread_cond_t>
+    private let monitor = Monitor()
     private var queue: [Work] = []
     private var head = 0
 
@@ -50,12 +49,6 @@ package final class WorkerPool: TaskExecutor, @unchecked Sendable {
     ///   - name: the threads' name, 12 bytes at most.
     ///   - threads: 1…; they live as long as the process, so make few pools and keep them.
     package init(name: String, threads: Int) {
-        mutex = .allocate(capacity: 1)
-        mutex.initialize(to: pthread_mutex_t())
-        pthread_mutex_init(mutex, nil)
-        condition = .allocate(capacity: 1)
-        condition.initialize(to: pthread_cond_t())
-        pthread_cond_init(condition, nil)
         for index in 0..<max(1, threads) {
             startThread(named: "\(name)-\(index)") { [self] in run() }
         }
@@ -81,10 +74,10 @@ package final class WorkerPool: TaskExecutor, @unchecked Sendable {
     }
 
     private func append(_ work: Work) {
-        pthread_mutex_lock(mutex)
+        monitor.lock()
         queue.append(work)
-        pthread_cond_signal(condition)
-        pthread_mutex_unlock(mutex)
+        monitor.signal()
+        monitor.unlock()
     }
 
     private func run() -> Never {
@@ -98,9 +91,9 @@ package final class WorkerPool: TaskExecutor, @unchecked Sendable {
 
     @inline(never)
     private func blockingWaitForWork() -> Work {
-        pthread_mutex_lock(mutex)
-        defer { pthread_mutex_unlock(mutex) }
-        while head == queue.count { pthread_cond_wait(condition, mutex) }
+        monitor.lock()
+        defer { monitor.unlock() }
+        while head == queue.count { monitor.wait() }
         let work = queue[head]
         head += 1
         if head == queue.count {

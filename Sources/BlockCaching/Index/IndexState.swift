@@ -1,3 +1,5 @@
+import Platform
+
 /// The index's record of itself.
 struct IndexState: Hashable, Sendable {
     static let formatVersion: UInt32 = 1
@@ -10,10 +12,10 @@ struct IndexState: Hashable, Sendable {
 
     func encoded() -> [UInt8] {
         var writer = RecordWriter()
-        writer.append(Self.formatVersion)
-        writer.append(UInt8(isClean ? 1 : 0))
-        writer.append(trust)
-        writer.append(counted: Array(bootIdentifier.utf8))
+        writer.integer(Self.formatVersion)
+        writer.integer(UInt8(isClean ? 1 : 0))
+        writer.integer(trust)
+        writer.counted(Array(bootIdentifier.utf8))
         return writer.bytes
     }
 
@@ -42,8 +44,8 @@ struct TierUsage: Hashable, Sendable {
 
     func encoded() -> [UInt8] {
         var writer = RecordWriter()
-        writer.append(bytes)
-        writer.append(files)
+        writer.integer(bytes)
+        writer.integer(files)
         return writer.bytes
     }
 

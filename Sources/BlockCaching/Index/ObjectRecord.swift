@@ -26,21 +26,21 @@ struct ObjectRecord: Hashable, Sendable {
 
     func encoded() -> [UInt8] {
         var writer = RecordWriter()
-        writer.append(Self.formatVersion)
-        writer.append(UInt8(isComplete ? 1 : 0))
-        writer.append(frequency)
-        writer.append(UInt8(blockSize.trailingZeroBitCount))
-        writer.append(trust)
-        writer.append(tier)
-        writer.append(occupiedBytes)
-        writer.append(lastUse)
-        writer.append(run)
-        writer.append(id.size)
-        writer.append(counted: Array(id.store.utf8))
-        writer.append(counted: id.key.bytes)
-        writer.append(counted: id.version.bytes)
-        writer.append(UInt32(checksums.count))
-        for checksum in checksums { writer.append(checksum) }
+        writer.integer(Self.formatVersion)
+        writer.integer(UInt8(isComplete ? 1 : 0))
+        writer.integer(frequency)
+        writer.integer(UInt8(blockSize.trailingZeroBitCount))
+        writer.integer(trust)
+        writer.integer(tier)
+        writer.integer(occupiedBytes)
+        writer.integer(lastUse)
+        writer.integer(run)
+        writer.integer(id.size)
+        writer.counted(Array(id.store.utf8))
+        writer.counted(id.key.bytes)
+        writer.counted(id.version.bytes)
+        writer.integer(UInt32(checksums.count))
+        for checksum in checksums { writer.integer(checksum) }
         return writer.bytes
     }
 
