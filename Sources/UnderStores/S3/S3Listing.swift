@@ -93,7 +93,10 @@ final class S3Listing: DirectoryListing, @unchecked Sendable {
                         tag: object.entityTag, modified: object.modified, size: object.size),
                     modified: object.modified, isPartial: true))
         }
-        return objects + answer.commonPrefixes.map { .directory(prefix: $0, store.directory) }
+        // What a lookup found in the directory's marker is more than this.
+        var directory = store.directory
+        directory.isPartial = true
+        return objects + answer.commonPrefixes.map { .directory(prefix: $0, directory) }
     }
 
     /// No key lies under the directory: it may be an object, or an s3fs directory, whose object has no slash.

@@ -85,11 +85,12 @@ package final class S3Store: UnderStore {
         }
         // Both at once: one round trip, whatever there is.
         async let below = existsBelow(path)
-        async let object = head(path)
+        async let object = head(key(path))
         let (directoryAnswer, objectAnswer) = await (below, object)
         switch (directoryAnswer, objectAnswer) {
-        case (.success(true), _): return directory
-        case (.success(false), _): return try objectAnswer.get()
+        case (.success(.marker), _): return try await markedDirectory(path)
+        case (.success(.keys), _): return directory
+        case (.success(.nothing), _): return try objectAnswer.get()
         case (.failure(let error), .success(let attributes?)) where error.kind == .accessDenied:
             // A policy may allow s3:GetObject alone; then nothing shows that there might be a directory.
             return attributes
@@ -97,15 +98,37 @@ package final class S3Store: UnderStore {
         }
     }
 
-    private func existsBelow(_ path: ByteString) async -> Result<Bool, StoreError> {
+    private enum Below { case nothing, keys, marker }
+
+    private func existsBelow(_ path: ByteString) async -> Result<Below, StoreError> {
         do throws(StoreError) {
-            let answer = try await page(prefix: key(path) + "/", token: nil, limit: 1)
-            return .success(!answer.objects.isEmpty || !answer.commonPrefixes.isEmpty)
+            let marker = key(path) + "/"
+            let answer = try await page(prefix: marker, token: nil, limit: 1)
+            // The first of all keys below, where there is one.
+            if answer.objects.first?.key == marker { return .success(.marker) }
+            return .success(answer.objects.isEmpty && answer.commonPrefixes.isEmpty ? .nothing : .keys)
         } catch { return .failure(error) }
     }
 
-    private func head(_ path: ByteString) async -> Result<ObjectAttributes?, StoreError> {
-        let key = key(path)
+    /// A directory with the owner, mode and time of its marker, which s3fs, rclone and Larder write.
+    private func markedDirectory(_ path: ByteString) async throws(StoreError) -> ObjectAttributes {
+        let marker: ObjectAttributes?
+        do { marker = try await head(key(path) + "/").get() } catch {
+            // Who may list and not read still sees that there is a directory.
+            guard error.kind == .accessDenied else { throw error }
+            return directory
+        }
+        return marker.map(asDirectory) ?? directory
+    }
+
+    private func asDirectory(_ object: ObjectAttributes) -> ObjectAttributes {
+        var attributes = directory
+        (attributes.permissions, attributes.uid, attributes.gid) = (object.permissions, object.uid, object.gid)
+        attributes.modified = object.modified
+        return attributes
+    }
+
+    private func head(_ key: ByteString) async -> Result<ObjectAttributes?, StoreError> {
         let headers = objectHeaders
         do throws(StoreError) {
             let response = try await client.perform {
@@ -113,9 +136,11 @@ package final class S3Store: UnderStore {
             }
             guard response.isSuccess else { return .success(nil) }
             guard var attributes = ObjectMetadata.attributes(of: response.headers) else {
-                throw StoreError(.protocolViolation, "the answer to HEAD \(name(path)) has no Content-Length")
+                let name = "s3://\(configuration.bucket)/\(key.description.printable)"
+                throw StoreError(.protocolViolation, "the answer to HEAD \(name) has no Content-Length")
             }
-            if attributes.kind == .directory { attributes = directory }
+            // An old directory of s3fs, whose object has no slash.
+            if attributes.kind == .directory { attributes = asDirectory(attributes) }
             return .success(attributes)
         } catch { return .failure(error) }
     }
