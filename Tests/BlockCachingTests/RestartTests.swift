@@ -195,6 +195,38 @@ import Testing
         #expect(try readPresent(second, 0..<20 << 20) == expectedBytes(2, 0..<20 << 20))
     }
 
+    /// A mount that has not reconnected yet reads by the map that the former coordinator gave it, which nobody clears.
+    @Test func anIncompleteFileOfAFormerCoordinatorIsUnlinkedAndNeverPunched() async throws {
+        let bench = try CacheBench(blockSize: 1 << 20)
+        let id = objectID("part", size: 60 << 20)
+        let object = bench.cache.object(id, source: CountingSource(chunk: 1 << 20))
+        _ = try await object.ensure(0..<40 << 20)
+        let loan = try object.loan()
+        #expect(!loan.isComplete)
+        await bench.cache.shutdown()
+        let next = try CacheBench(blockSize: 1 << 20, in: bench.directory)
+        let again = next.cache.object(id, source: CountingSource(seed: 2, chunk: 1 << 20))
+        #expect(again.presentBytes == 40 << 20)
+        let tier = next.cache.engine.tiers[0]
+        let entry = try #require(next.cache.engine.live(id.digest, retaining: false))
+        // One extent of 16 MiB is asked for, and all goes.
+        guard case .freed(41_943_040) = entry.evict(1, from: tier) else {
+            Issue.record("not evicted as a whole")
+            return
+        }
+        #expect(try readPresent(loan, 0..<40 << 20) == expectedBytes(1, 0..<40 << 20))
+        #expect(try loan.data.status().links == 0)
+        #expect(again.presentBytes == 0)
+        // Its successor is this coordinator's own, which may punch it.
+        _ = try await again.ensure(0..<40 << 20)
+        guard case .freed(16_777_216) = entry.evict(1, from: tier) else {
+            Issue.record("not punched")
+            return
+        }
+        #expect(again.presentBytes == 24 << 20)
+        #expect(try readPresent(loan, 0..<40 << 20) == expectedBytes(1, 0..<40 << 20))
+    }
+
     @Test func orphansOfAKillAreRemoved() async throws {
         let directory = try await filled(cleanly: false)
         let orphan = directory.path + "/ssd/objects/ab/abababababababababababababababab.data"
