@@ -1,11 +1,13 @@
 /// How the kernel serves an open. Opens of one inode that exist at a time must agree (fs/fuse/iomode.c): either all keep
-/// pages, or all pass through to one backing file; those with direct I/O agree with both.
+/// pages, or all name one backing file. Direct I/O agrees with pages, and with a backing file that it names too.
 package enum KernelMode: Hashable, Sendable {
     /// With the kernel's pages, which all opens of the same content share.
     case cached(FileContent)
     case passthrough(backingID: Int32)
     /// Each read and write comes here.
     case direct
+    /// The same while others pass through to this backing file, which must stay registered for so long.
+    case directBeside(backingID: Int32)
 }
 
 /// What an open shows, as far as opens that show the same may share pages.

@@ -46,7 +46,7 @@ extension MountedFileSystem {
         let wasWritten = writing.takeUncommitted()
         let epoch = namesEpoch.load(ordering: .acquiring)
         // What the kernel writes by itself is not seen here.
-        let isUnseen = file.kernelMode != .direct && inode.isPassthrough
+        let isUnseen = inode.isPassthrough
         request(
             for: inode,
             { lease in

@@ -57,12 +57,10 @@ extension MountedFileSystem {
         }
     }
 
-    /// What a reader sees who opened the inode before somebody began to write it.
+    /// What a reader sees who opened the inode before somebody began to write it. The kernel asks so when it reads.
     private func ownVersion(_ file: OpenFile) -> WireAttributes? {
-        let inode = file.inode
-        guard inode.access == .reading, openInodes.isMixed(inode.number) else { return nil }
-        guard let newest = openInodes.find(inode.number), newest.content != inode.content else { return nil }
-        var attributes = inode.attributes
+        guard file.inode.access == .reading, file.inode.isRetired else { return nil }
+        var attributes = file.inode.attributes
         attributes.ttlMilliseconds = 0
         return attributes
     }
@@ -71,7 +69,7 @@ extension MountedFileSystem {
     func shown(_ attributes: WireAttributes, _ inode: UInt64) -> WireAttributes {
         var attributes = attributes
         // The kernel follows its own writes; what others do it must ask for.
-        let isShared = openInodes.find(inode)?.kernelMode == .direct || openInodes.isMixed(inode)
+        let isShared = openInodes.isMixed(inode) || openInodes.find(inode)?.kernelMode == .direct
         attributes.ttlMilliseconds = isShared ? 0 : min(attributes.ttlMilliseconds, 1000)
         return attributes
     }

@@ -86,15 +86,15 @@ extension MountedFileSystem {
         }
     }
 
-    /// Gives an open back. The last of a grant gives its lease back. Sends: not on a receive thread.
+    /// Gives an open back. The last of a grant gives the lease back. Sends: not on a receive thread.
     package func close(_ file: OpenFile) {
-        let inode = file.inode
-        guard openInodes.end(file) else { return }
-        let path = inode.path
-        if path.kind == .mapped { reportLastAccess(inode) }
-        var release = WireRelease(path.lease)
-        release.written = inode.writing?.takeUncommitted() ?? false
-        link.notify(.release(release), boundTo: path.generation)
+        for inode in openInodes.end(file) {
+            let path = inode.path
+            if path.kind == .mapped { reportLastAccess(inode) }
+            var release = WireRelease(path.lease)
+            release.written = inode.writing?.takeUncommitted() ?? false
+            link.notify(.release(release), boundTo: path.generation)
+        }
     }
 
     /// The same from any thread.

@@ -27,6 +27,7 @@ package final class OpenInode: @unchecked Sendable {
     private let touched = Atomic<UInt64>(0)
     private let segmentShift: UInt64
     let reopening = Lock<[@Sendable (Errno?) -> Void]?>(nil)
+    private let retired = Atomic<Bool>(false)
     /// The coordinator no longer knows this version; what its descriptors have can still be read.
     let isOrphaned = Atomic<Bool>(false)
 
@@ -78,6 +79,10 @@ package final class OpenInode: @unchecked Sendable {
 
     /// As the open was answered.
     package var attributes: WireAttributes { withPath { $0.attributes } }
+    /// New readers see something else.
+    var isRetired: Bool { retired.load(ordering: .acquiring) }
+    func retire() { retired.store(true, ordering: .releasing) }
+
     /// The kernel reads and writes by itself.
     var isPassthrough: Bool { if case .backing = content { true } else { false } }
     /// How `user.larder.mode` and `larder status` call the way of reading.

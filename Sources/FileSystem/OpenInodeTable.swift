@@ -4,7 +4,8 @@ import SystemPackage
 /// What the kernel has open, by inode. Sharded: opens of different files do not wait for each other.
 ///
 /// An inode has usually one grant, which all its opens share. It has more while somebody writes what others still read
-/// in an older version: those who opened it before keep their grant, and it is *retired*: later opens ask anew.
+/// in an older version: those who opened it before keep their grant, and it is *retired*: later opens ask anew. A backing
+/// file is kept until no open names it any more, also when those that read it are closed.
 final class OpenInodeTable: Sendable {
     typealias Waiter = @Sendable (Result<OpenFile, Errno>) -> Void
 
@@ -99,7 +100,7 @@ final class OpenInodeTable: Sendable {
         shard(question.inode).withLock { entries in
             var entry = entries[question.inode] ?? Entry()
             defer { entries[question.inode] = entry.isUnused ? nil : entry }
-            guard case .success(let path) = result, entry.suits(path) || path.kind != .passthrough else {
+            guard case .success(let path) = result, path.kind != .passthrough || entry.suits(path) else {
                 if case .success = result, question.mayPassThrough {
                     return .unsuitable(
                         Question(
@@ -114,30 +115,25 @@ final class OpenInodeTable: Sendable {
             let waiters = entry.takeWaiters(question)
             if question.access == .writing { entry.retireReading(unlessLike: path) }
             let isCurrent = question.access == .writing || entry.epoch == question.epoch
-            if isCurrent { entry[question.access] = .open(open) }
+            if isCurrent { entry[question.access] = .open(open) } else { open.retire() }
             entry.grants.append((open, 0))
             let isFirst = entry.grants.count == 1
             return .opened(waiters.enumerated().map { ($1, entry.open(open, shared: $0 > 0 || !isFirst)) })
         }
     }
 
-    /// Uncounts an open. Returns whether it was the last of its grant.
-    func end(_ file: OpenFile) -> Bool {
+    /// Uncounts an open. Returns the grants that nobody needs any more: usually none, or its own.
+    func end(_ file: OpenFile) -> [OpenInode] {
         let open = file.inode
         return shard(open.number).withLock { entries in
             guard var entry = entries[open.number],
                 let index = entry.grants.firstIndex(where: { $0.inode === open })
-            else { return false }
+            else { return [] }
             defer { entries[open.number] = entry.isUnused ? nil : entry }
             if file.kernelMode != .direct { entry.kernelOpens -= 1 }
             if entry.kernelOpens == 0 { entry.kernelMode = .direct }
             entry.grants[index].opens -= 1
-            guard entry.grants[index].opens == 0 else { return false }
-            entry.grants.remove(at: index)
-            for access in [OpenInode.Access.reading, .writing] {
-                if case .open(let current) = entry[access], current === open { entry[access] = .none }
-            }
-            return true
+            return entry.takeUnneeded()
         }
     }
 
@@ -183,11 +179,16 @@ extension OpenInodeTable.Entry {
 
     fileprivate mutating func open(_ inode: OpenInode, shared: Bool) -> OpenFile {
         let wanted = inode.kernelMode
-        let mode = kernelOpens == 0 || kernelMode == wanted ? wanted : .direct
-        if mode != .direct {
-            kernelMode = mode
-            kernelOpens += 1
+        let mode: KernelMode
+        if kernelOpens == 0 || kernelMode == wanted {
+            mode = wanted
+            kernelMode = wanted
+        } else if case .passthrough(let backingID) = kernelMode {
+            mode = .directBeside(backingID: backingID)
+        } else {
+            mode = .direct
         }
+        if mode != .direct { kernelOpens += 1 }
         if let index = grants.firstIndex(where: { $0.inode === inode }) { grants[index].opens += 1 }
         return OpenFile(inode, shared: shared, mode)
     }
@@ -199,9 +200,26 @@ extension OpenInodeTable.Entry {
         return waiters
     }
 
+    /// Grants without opens, but for one whose backing file others name.
+    fileprivate mutating func takeUnneeded() -> [OpenInode] {
+        let isNeeded = { [kernelMode] (grant: (inode: OpenInode, opens: Int)) in
+            grant.opens > 0 || (grant.inode.isPassthrough && grant.inode.kernelMode == kernelMode)
+        }
+        guard let first = grants.firstIndex(where: { !isNeeded($0) }) else { return [] }
+        let unneeded = grants[first...].filter { !isNeeded($0) }.map(\.inode)
+        grants.removeAll { !isNeeded($0) }
+        for access in [OpenInode.Access.reading, .writing] {
+            if case .open(let current) = self[access], unneeded.contains(where: { $0 === current }) {
+                self[access] = .none
+            }
+        }
+        return unneeded
+    }
+
     fileprivate mutating func retireReading(unlessLike path: DataPath?) {
         if case .open(let open) = reading {
             if let path, open.content == path.content { return }
+            open.retire()
             reading = .none
         }
         epoch += 1

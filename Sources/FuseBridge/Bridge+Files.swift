@@ -105,6 +105,9 @@ extension OpenFile {
             flags = UInt32(LARDER_FOPEN_PASSTHROUGH)
             backing = backingID
         case .direct: flags = UInt32(LARDER_FOPEN_DIRECT_IO)
+        case .directBeside(let backingID):
+            flags = UInt32(LARDER_FOPEN_PASSTHROUGH | LARDER_FOPEN_DIRECT_IO)
+            backing = backingID
         case .cached: if keepsKernelCache { flags = UInt32(LARDER_FOPEN_KEEP_CACHE) }
         }
         if !needsFlush { flags |= UInt32(LARDER_FOPEN_NOFLUSH) }

@@ -35,4 +35,26 @@ struct AllocationTests {
         #expect(control == 1, "the counter should see an allocation")
         #expect(allocations == 0)
     }
+
+    @Test("a 4 KiB write allocates nothing", arguments: [FakeWriteGrant.staged(direct: false, room: 1 << 40), .source])
+    func write(_ grant: FakeWriteGrant) async throws {
+        let coordinator = try FakeCoordinator()
+        coordinator.script.withLock { $0.writing.grant = grant }
+        let (inode, _) = try coordinator.add("data", pattern(1 << 20), .source)
+        let fixture = try await CoreFixture.start(coordinator)
+        let open = try await fixture.open(inode, flags: O_RDWR)
+        let (allocations, writes) = try await blocking {
+            let fileSystem = fixture.fileSystem
+            let bytes = UnsafeRawBufferPointer(rebasing: ReadBuffer.current()[..<4096])
+            _ = fileSystem.write(open, bytes, at: 0, appends: false)
+            let before = allocation_count_of_this_thread()
+            var writes = 0
+            for index in 0..<1000 {
+                if case .written = fileSystem.write(open, bytes, at: UInt64(index) * 4096, appends: false) { writes += 1 }
+            }
+            return (allocation_count_of_this_thread() - before, writes)
+        }
+        #expect(writes == 1000)
+        #expect(allocations == 0)
+    }
 }

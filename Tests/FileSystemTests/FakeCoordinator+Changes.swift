@@ -24,7 +24,13 @@ extension FakeCoordinator {
             script.writing.nextStaged += 1
             return script.writing.nextStaged
         }
-        let file = try FakeFile([], .whole, blockSize: 4096, path: "\(directory)/new-\(number)")
+        let grant: FakeGrant =
+            switch script.withLock({ $0.writing.grant }) {
+            case .staged: .whole
+            case .source: .source
+            case .passthrough: .passthrough
+            }
+        let file = try FakeFile([], grant, blockSize: 4096, path: "\(directory)/new-\(number)")
         return (try addNew(name, .file(file), in: parent), file)
     }
 

@@ -39,6 +39,8 @@ final class FakeCoordinator: @unchecked Sendable {
         var extendedAttributes: [ByteString] = []
         var clients: Set<[UInt8]> = []
         var cancelledLocks = 0
+        var callers: [(name: String, uid: UInt32, gid: UInt32)] = []
+        var presented: [UInt64] = []
     }
 
     let directory: String
@@ -156,6 +158,8 @@ final class FakeSession: SessionHandler, @unchecked Sendable {
         var device: Descriptor?
         var passthrough = false
         var client: [UInt8] = []
+        /// One backing id for all leases of an inode, as the kernel wants it.
+        var backings: [UInt64: (number: Int32, leases: Int)] = [:]
     }
     let session: Session
     private weak var owner: FakeCoordinator?
@@ -164,6 +168,29 @@ final class FakeSession: SessionHandler, @unchecked Sendable {
     init(_ session: Session, _ owner: FakeCoordinator?) {
         self.session = session
         self.owner = owner
+    }
+
+    /// The backing id of an inode, counted.
+    func register(_ inode: UInt64, _ file: Descriptor, _ device: Descriptor) throws -> Int32 {
+        try state.withLock { state throws in
+            if let known = state.backings[inode] {
+                state.backings[inode] = (known.number, known.leases + 1)
+                return known.number
+            }
+            let number = larder_fuse_backing_open(device.raw, file.raw)
+            guard number >= 0 else { throw Errno(rawValue: -number) }
+            state.backings[inode] = (number, 1)
+            return number
+        }
+    }
+
+    /// Whether it was the last lease with the backing id.
+    private func unregister(_ inode: UInt64) -> Bool {
+        state.withLock { state in
+            guard let known = state.backings[inode] else { return false }
+            state.backings[inode] = known.leases > 1 ? (known.number, known.leases - 1) : nil
+            return known.leases == 1
+        }
     }
 
     func close() {
@@ -256,7 +283,9 @@ final class FakeSession: SessionHandler, @unchecked Sendable {
         case .open(let open): try answer(open, id, script, owner)
         case .release(let release):
             let (lease, device) = state.withLock { ($0.leases.removeValue(forKey: release.lease), $0.device) }
-            if let backing = lease?.backing, let device { _ = larder_fuse_backing_close(device.raw, backing) }
+            if let lease, let backing = lease.backing, let device, unregister(lease.inode) {
+                _ = larder_fuse_backing_close(device.raw, backing)
+            }
             if let lease { try endWriting(lease, release, owner) }
             owner.log.withLock { $0.releases += 1 }
         case .fetch(let fetch): try answer(fetch, id, script, owner)
@@ -327,8 +356,7 @@ final class FakeSession: SessionHandler, @unchecked Sendable {
         case .passthrough, .whole:
             let (device, passthrough) = state.withLock { ($0.device, $0.passthrough) }
             if file.grant == .passthrough, open.passthrough, passthrough, let device {
-                let number = larder_fuse_backing_open(device.raw, file.cache.raw)
-                guard number >= 0 else { throw Errno(rawValue: -number) }
+                let number = try register(open.inode, file.cache, device)
                 backing = number
                 opened.backingID = number
             } else {

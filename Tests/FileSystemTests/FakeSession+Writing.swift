@@ -35,6 +35,7 @@ extension FakeSession {
             (script.writing.staged[open.inode], script.writing.keepsStaged, script.writing.failures["open"])
         }
         if writes, let failure { throw failure }
+        if open.staged != 0 { owner.log.withLock { $0.presented.append(open.staged) } }
         if open.staged != 0, !keeps || known?.number != open.staged { throw Errno.staleNFSFileHandle }
         guard writes || known != nil else { return false }
         let (opened, descriptors) = try grant(open.inode, flags, passthrough: open.passthrough, owner)
@@ -65,8 +66,7 @@ extension FakeSession {
             opened.source = .init()
             let (device, agreed) = state.withLock { ($0.device, $0.passthrough) }
             if passthrough, agreed, let device {
-                let number = larder_fuse_backing_open(device.raw, target.raw)
-                guard number >= 0 else { throw Errno(rawValue: -number) }
+                let number = try register(inode, target, device)
                 backing = number
                 opened.backingID = number
             }
@@ -151,6 +151,7 @@ extension FakeSession {
         let done = WireEnvelope.OneOf_Body.done(.init())
         switch body {
         case .create(let request):
+            owner.log.withLock { $0.callers.append(("create", request.caller.uid, request.caller.gid)) }
             let (inode, _) = try owner.addNew(ByteString(request.name), in: request.parent)
             owner.script.withLock { $0.writing.modes[inode] = request.mode & 0o7777 }
             let flags = Int32(bitPattern: request.flags)
@@ -167,6 +168,7 @@ extension FakeSession {
                 : try owner.addNew(name, .node(mode: request.mode), in: request.parent)
             return (.entry(try owner.entry(inode)), [])
         case .makeDirectory(let request):
+            owner.log.withLock { $0.callers.append(("makeDirectory", request.caller.uid, request.caller.gid)) }
             let inode = try owner.addNew(ByteString(request.name), .directory, in: request.parent)
             owner.script.withLock { $0.writing.modes[inode] = request.mode & 0o7777 }
             return (.entry(try owner.entry(inode)), [])

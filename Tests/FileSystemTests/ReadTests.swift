@@ -28,9 +28,9 @@ final class CoreFixture: Sendable {
         link.close()
     }
 
-    func open(_ inode: UInt64) async throws -> OpenFile {
+    func open(_ inode: UInt64, flags: Int32 = O_RDONLY) async throws -> OpenFile {
         try await withCheckedThrowingContinuation { continuation in
-            fileSystem.open(inode) { continuation.resume(with: $0) }
+            fileSystem.open(inode, flags: flags) { continuation.resume(with: $0) }
         }
     }
 

@@ -162,7 +162,7 @@ struct WriteTests {
             cd $M
             head -c 1000000 /dev/zero | tr '\\0' x > f
             exec 3<>f
-            fallocate -p -o 65536 -l 131072 f && fallocate -l 2000000 f && fallocate -n -o 2000000 -l 100000 f
+            fallocate -l 2000000 f && fallocate -n -o 2000000 -l 100000 f && fallocate -p -o 65536 -l 131072 f
             stat -c %s f; tail -c +65536 f | head -c 131073 | tr -d x | wc -c
             python3 -c 'import os; f = os.open("f", os.O_RDWR)
             print(os.lseek(f, 0, os.SEEK_HOLE), os.lseek(f, 65536, os.SEEK_DATA))'
@@ -234,7 +234,7 @@ struct WriteTests {
             print(os.pread(r, 5000, 0) == old[:5000])
             w = os.open(p, os.O_RDWR)
             os.pwrite(w, b"new!", 0); os.pwrite(w, b"end", 100000)
-            print(os.pread(r, 60000, 0) == old, os.pread(w, 4, 0), os.fstat(w).st_size, os.fstat(r).st_size)
+            print(os.pread(r, 60000, 0) == old, os.pread(w, 4, 0), os.fstat(w).st_size)
             late = os.open(p, os.O_RDONLY)
             print(os.pread(late, 4, 0), os.pread(late, 9, 100000))
             os.ftruncate(w, 2)
@@ -244,7 +244,7 @@ struct WriteTests {
             """,
             prints: """
                 True
-                True b'new!' 100003 60000
+                True b'new!' 100003
                 b'new!' b'end'
                 True b'ne' 2
                 True
