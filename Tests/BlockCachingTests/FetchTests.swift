@@ -73,6 +73,34 @@ import Testing
         #expect(bench.cache.statistics().bytesCoalesced == 32_768)
     }
 
+    @Test func blocksThatHaveArrivedAreShownToAReaderWhoComesLater() async throws {
+        let bench = try CacheBench { $0.maximumFetchSize = 1 << 20 }
+        let source = StepwiseSource()
+        let object = bench.cache.object(objectID(size: 1 << 20), source: source)
+        object.prefetch(0..<1 << 20)
+        await source.begun()
+        source.deliver(40_000)
+        // Nothing more comes, so only the reader's own coming can have them written.
+        _ = try await object.ensure(0..<32_768)
+        #expect(object.presentBytes == 32_768)
+        #expect(try await readRange(object, 0..<32_768) == expectedBytes(1, 0..<32_768))
+        source.deliver(1 << 20)
+        #expect(try await readRange(object, 0..<1 << 20) == expectedBytes(1, 0..<1 << 20))
+    }
+
+    @Test func aFetchThatFailsKeepsNoRoomOnTheDiskForWhatDidNotCome() async throws {
+        let bench = try CacheBench { $0.maximumFetchSize = 8 << 20 }
+        let source = CountingSource()
+        source.fail(fetch: 0, after: 1_500_000)
+        let object = bench.cache.object(objectID(size: 8 << 20), source: source)
+        await #expect(throws: PlannedFailure(number: 0)) { try await object.ensure(0..<8 << 20) }
+        let file = try #require(files(under: bench.directory.path).first { $0.hasSuffix(".data") })
+        let kept: UInt64 = 1_500_000 / 16_384 * 16_384
+        #expect(object.presentBytes == kept)
+        #expect(try FileStatus(of: file).blocks * 512 < kept + 65_536)
+        #expect(try await readRange(object, 0..<8 << 20) == expectedBytes(1, 0..<8 << 20))
+    }
+
     @Test func aReaderWaitsForItsOwnBlocksOnly() async throws {
         let bench = try CacheBench { $0.maximumFetchSize = 32 << 10 }
         let source = StepwiseSource()

@@ -29,6 +29,7 @@ extension CacheEntry {
                 if attempt == 0 || isPrepared { noteLookup(range, hit: false) }
                 for fetch in started { launch(fetch) }
                 for ticket in promoted { engine.scheduler.promote(ticket) }
+                showHeld(waiter)
                 guard case .arrived(let buffers) = try await wait(waiter) else { continue }
                 if buffers.isEmpty { return .cached }
                 return .readThrough(try await assemble(range, from: buffers))
@@ -75,6 +76,12 @@ extension CacheEntry {
         else { return }
         tier.noteLookup(hit: hit)
         tier.noteAccess(digest, range)
+    }
+
+    /// Has blocks written that had arrived before the reader came; what comes next may take long.
+    private func showHeld(_ waiter: Waiter) {
+        let sinks = state.withLock { _ in waiter.fetches.filter { $0.holdsRest(of: waiter) }.compactMap(\.sink) }
+        for sink in sinks { engine.pool.submit { sink.flush() } }
     }
 
     private func punchingEnds() async {

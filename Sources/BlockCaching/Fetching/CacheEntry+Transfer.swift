@@ -48,8 +48,7 @@ extension CacheEntry {
         let sink = FetchSink(
             entry: self, fetch: fetch, blocks: blocks, geometry: geometry, target: buffer.storage,
             base: range.lowerBound)
-        try await source.fetch(range, into: sink)
-        guard sink.isFull else { throw CacheError.sourceViolation("fewer bytes than the \(range.count) asked for") }
+        try await fill(sink, range, of: fetch, from: source)
     }
 
     /// False when the tier cannot take the rest of the fetch.
@@ -63,23 +62,80 @@ extension CacheEntry {
         }
         engine.counters.fetches.add(1, ordering: .relaxed)
         let range = file.geometry.bytes(of: fetch.blocks)
+        let isAllocated = allocate(range, in: file)
+        defer { if isAllocated { giveBack(fetch, file) } }
         let sink = FetchSink(
             entry: self, fetch: fetch, blocks: fetch.blocks, geometry: file.geometry, target: file.data, base: 0)
         do {
-            try await source.fetch(range, into: sink)
+            try await fill(sink, range, of: fetch, from: source)
         } catch {
             guard let failure = sink.failure else { throw error }
             engine.noteFailure(of: file.tier, failure, doing: "writing a cache file")
             return false
         }
-        guard sink.isFull else { throw CacheError.sourceViolation("fewer bytes than the \(range.count) asked for") }
         return true
     }
 
-    /// Whole blocks are where the fetch brings them: shows them to readers and wakes those who have all they asked for.
-    func arrived(_ fetch: Fetch, first: Int, checksums: [UInt32]) {
+    /// Has the file system set aside the whole range at once, in few pieces and for less processor time than one write
+    /// after another takes (docs/performance.md). Returns whether it did; a range of one write does not need it.
+    private func allocate(_ range: Range<UInt64>, in file: BlockFile) -> Bool {
+        guard file.tier.configuration.kind == .disk, UInt64(range.count) > FetchSink.runLength else { return false }
+        // What did not come will be punched, which is for files alone that nobody unknown may read; see `withdrawWhole`.
+        guard file.run == file.tier.run, !state.withLock({ $0.mayBeLentWhole }) else { return false }
+        // A full disk or a file system without it shows at the writes.
+        do throws(Errno) {
+            let keepSize: Int32 = 1  // FALLOC_FL_KEEP_SIZE
+            try file.data.allocate(mode: keepSize, at: range.lowerBound, length: UInt64(range.count))
+        } catch { return false }
+        return true
+    }
+
+    /// Punches what the fetch has not brought: nobody counts it. No reader may look at absent blocks, and no other fetch
+    /// writes them before this one has finished.
+    private func giveBack(_ fetch: Fetch, _ file: BlockFile) {
+        let rest = file.geometry.bytes(of: state.withLock { _ in fetch.outstanding })
+        guard !rest.isEmpty, !engine.isClosed else { return }
+        let end = (rest.upperBound + 4095) & ~4095
+        do throws(Errno) { try file.data.punchHole(at: rest.lowerBound, length: end - rest.lowerBound) } catch {
+            engine.noteFailure(of: file.tier, error, doing: "giving space back")
+        }
+    }
+
+    private func fill(
+        _ sink: FetchSink, _ range: Range<UInt64>, of fetch: Fetch, from source: any BlockSource
+    ) async throws {
+        state.withLock { _ in fetch.sink = sink }
+        // What came whole before a failure is kept.
+        defer { sink.flush() }
+        try await source.fetch(range, into: sink)
+        guard sink.isFull else { throw CacheError.sourceViolation("fewer bytes than the \(range.count) asked for") }
+    }
+
+    /// Whether blocks that have arrived, `count` after those that are shown, must be written now: a reader waits for
+    /// nothing more of this fetch. If not, a reader who comes later finds them in `fetch.held`.
+    func mustShow(_ count: Int, of fetch: Fetch) -> Bool {
+        state.withLock { _ in
+            fetch.held = fetch.next..<fetch.next + count
+            return fetch.waiters.contains { !$0.isDone && fetch.holdsRest(of: $0) }
+        }
+    }
+
+    /// What to do about blocks that have been shown, without any lock.
+    struct Arrival {
+        fileprivate let wakeups: [Waiter.Wakeup]
+        fileprivate let isNewlyDirty: Bool
+    }
+
+    func announce(_ arrival: Arrival) {
+        if arrival.isNewlyDirty { engine.flushQueue.add(self) }
+        for wakeup in arrival.wakeups { wakeup.resume() }
+    }
+
+    /// Whole blocks are where the fetch brings them: shows them to readers, and returns those who have all they asked
+    /// for, to be woken by `announce`.
+    func arrived(_ fetch: Fetch, first: Int, checksums: [UInt32]) -> Arrival {
         let blocks = first..<first + checksums.count
-        let (wakeups, isNewlyDirty) = state.withLock { state -> ([Waiter.Wakeup], Bool) in
+        return state.withLock { state in
             var isNewlyDirty = false
             if fetch.bypass == nil, let file = fetch.file {
                 for (block, checksum) in zip(blocks, checksums) where file.map.markPresent(block, checksum: checksum) {
@@ -93,6 +149,7 @@ extension CacheEntry {
                 state.isDirty = true
             }
             fetch.next = blocks.upperBound
+            fetch.held = 0..<0
             var wakeups: [Waiter.Wakeup] = []
             for waiter in fetch.waiters where !waiter.isDone {
                 let count = waiter.blocks.clamped(to: blocks).count
@@ -103,10 +160,8 @@ extension CacheEntry {
                     wakeups.append(wakeup)
                 }
             }
-            return (wakeups, isNewlyDirty)
+            return Arrival(wakeups: wakeups, isNewlyDirty: isNewlyDirty)
         }
-        if isNewlyDirty { engine.flushQueue.add(self) }
-        for wakeup in wakeups { wakeup.resume() }
     }
 
     /// The entry stays in memory until here, because it has a fetch.
@@ -117,6 +172,7 @@ extension CacheEntry {
             let lost = fetch.waiters.filter { !$0.isDone && $0.blocks.overlaps(fetch.outstanding) }
             fetch.waiters = []
             fetch.task = nil
+            fetch.sink = nil
             let result: Result<Waiter.Outcome, any Error> =
                 switch failure {
                 case .none, .some(is Unwanted): .success(.retry)

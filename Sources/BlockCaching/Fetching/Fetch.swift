@@ -16,6 +16,10 @@ final class Fetch: @unchecked Sendable {
     var bypass: ReadThrough?
     var bypassStart: Int
     var waiters: [Waiter] = []
+    /// Takes the bytes while they come.
+    var sink: FetchSink?
+    /// Blocks from `next` on that the sink has whole and has not written yet.
+    var held: Range<Int> = 0..<0
     var isCancelled = false
     var task: Task<Void, Never>?
 
@@ -30,6 +34,12 @@ final class Fetch: @unchecked Sendable {
     }
 
     var outstanding: Range<Int> { min(next, blocks.upperBound)..<blocks.upperBound }
+    /// Whether nothing but held blocks is missing of what a reader waits for in this fetch.
+    func holdsRest(of waiter: Waiter) -> Bool {
+        let wanted = waiter.blocks.clamped(to: blocks)
+        return wanted.overlaps(held) && wanted.upperBound <= held.upperBound
+    }
+
     /// Whether some reader waits for a block that has not arrived.
     var isAwaited: Bool { waiters.contains { !$0.isDone && $0.blocks.overlaps(outstanding) } }
 }

@@ -4,9 +4,25 @@ import SystemPackage
 
 /// Writes the bytes of one fetch where they belong, checksums them as they arrive, and announces each whole block.
 ///
-/// A block is written whole: libcurl hands over 16 KiB at a time, and so many small writes cost the kernel time for each
-/// and leave the page cache in small pieces, which every later read of the file pays for (docs/performance.md).
+/// What arrives is gathered and written in runs of 1 MiB, at multiples of that: libcurl hands over 16 KiB at a time, and
+/// so many small writes cost the kernel time for each and leave the page cache in small folios, which every later read
+/// of the file pays for (docs/performance.md). Whole blocks are written earlier when a reader waits for nothing else.
 final class FetchSink: BlockSink, @unchecked Sendable {
+    /// Bytes. As long as programs write files that they have just made, so that a cache file is read as fast as those.
+    static let runLength: UInt64 = 1 << 20
+
+    private struct State {
+        /// Of the next byte that arrives, in the object.
+        var position: UInt64
+        /// The target has everything before; a multiple of the block size.
+        var written: UInt64
+        var checksum = CRC32C()
+        /// Of the whole blocks from `written` on.
+        var checksums: [UInt32] = []
+        /// The target refused a write; the source is not to blame.
+        var failure: Errno?
+    }
+
     private let entry: CacheEntry
     private let fetch: Fetch
     private let geometry: BlockGeometry
@@ -14,16 +30,11 @@ final class FetchSink: BlockSink, @unchecked Sendable {
     /// Where byte 0 of the target lies in the object.
     private let base: UInt64
     private let range: Range<UInt64>
-    private var position: UInt64
-    private var checksum = CRC32C()
-    /// The start of a block whose end has not come yet: the `gathered` bytes before `position`.
-    private let block: UnsafeMutableRawBufferPointer
-    private var gathered = 0
-    private var arrived: [UInt32] = []
-    /// The target refused a write; the source is not to blame.
-    private(set) var failure: Errno?
+    /// The bytes of the current run that the target does not have yet, each at its place.
+    private let run: UnsafeMutableRawBufferPointer
+    /// Taken before the entry's state; the source delivers under it, and a reader who comes late has blocks written.
+    private let state: Lock<State>
 
-    /// One thread at a time uses the sink.
     init(entry: CacheEntry, fetch: Fetch, blocks: Range<Int>, geometry: BlockGeometry, target: Descriptor, base: UInt64)
     {
         self.entry = entry
@@ -32,58 +43,106 @@ final class FetchSink: BlockSink, @unchecked Sendable {
         self.target = target
         self.base = base
         range = geometry.bytes(of: blocks)
-        position = range.lowerBound
-        block = .allocate(byteCount: geometry.blockSize, alignment: 4096)
+        state = Lock(State(position: range.lowerBound, written: range.lowerBound))
+        run = .allocate(byteCount: Int(min(UInt64(range.count), Self.runLength)), alignment: 4096)
     }
 
-    deinit { block.deallocate() }
+    deinit { run.deallocate() }
 
-    var isFull: Bool { position == range.upperBound }
+    var isFull: Bool { state.withLock { $0.written == range.upperBound } }
+    var failure: Errno? { state.withLock { $0.failure } }
 
     func receive(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws {
         guard !bytes.isEmpty else { return }
-        guard offset == position else {
-            throw CacheError.sourceViolation("bytes at \(offset) instead of \(position)")
-        }
-        guard UInt64(bytes.count) <= range.upperBound - position else {
-            throw CacheError.sourceViolation("more bytes than the \(range.count) asked for")
-        }
-        if let failure { throw failure }
         if entry.engine.isClosed { throw CacheError.closed }
-        entry.engine.counters.bytesFetched.add(UInt64(bytes.count), ordering: .relaxed)
-        let first = geometry.block(at: position)
-        do throws(Errno) { try take(bytes) } catch {
-            failure = error
-            throw error
+        var arrivals: [CacheEntry.Arrival] = []
+        defer { for arrival in arrivals { entry.announce(arrival) } }
+        try state.withLock { state in
+            guard offset == state.position else {
+                throw CacheError.sourceViolation("bytes at \(offset) instead of \(state.position)")
+            }
+            guard UInt64(bytes.count) <= range.upperBound - state.position else {
+                throw CacheError.sourceViolation("more bytes than the \(range.count) asked for")
+            }
+            if let failure = state.failure { throw failure }
+            entry.engine.counters.bytesFetched.add(UInt64(bytes.count), ordering: .relaxed)
+            try take(bytes, &state, &arrivals)
         }
-        guard !arrived.isEmpty else { return }
-        entry.arrived(fetch, first: first, checksums: arrived)
-        arrived.removeAll(keepingCapacity: true)
     }
 
-    private func take(_ bytes: UnsafeRawBufferPointer) throws(Errno) {
+    /// Writes the whole blocks that have arrived. Blocks on the disk; any thread.
+    func flush() {
+        guard !entry.engine.isClosed else { return }
+        var arrivals: [CacheEntry.Arrival] = []
+        state.withLock { state in
+            guard state.failure == nil else { return }
+            // A failure shows at the next bytes or at the end of the fetch.
+            do throws(Errno) { try writeGathered(&state, &arrivals) } catch {}
+        }
+        for arrival in arrivals { entry.announce(arrival) }
+    }
+
+    private func take(
+        _ bytes: UnsafeRawBufferPointer, _ state: inout State, _ arrivals: inout [CacheEntry.Arrival]
+    ) throws(Errno) {
         var rest = bytes
         while !rest.isEmpty {
-            let index = geometry.block(at: position)
-            let end = geometry.bytes(of: index..<index + 1).upperBound
-            let part = UnsafeRawBufferPointer(rebasing: rest.prefix(Int(min(UInt64(rest.count), end - position))))
+            let start = state.position
+            let end = min(range.upperBound, runStart(start) + Self.runLength)
+            let part = UnsafeRawBufferPointer(rebasing: rest.prefix(Int(min(UInt64(rest.count), end - start))))
             rest = UnsafeRawBufferPointer(rebasing: rest.dropFirst(part.count))
-            checksum.update(part)
-            position += UInt64(part.count)
-            let isWhole = position == end
-            if isWhole, gathered == 0 {
-                try target.write(part, at: position - UInt64(part.count) - base)
-            } else {
-                UnsafeMutableRawBufferPointer(rebasing: block[gathered...]).copyMemory(from: part)
-                gathered += part.count
-                guard isWhole else { continue }
-                let whole = UnsafeRawBufferPointer(rebasing: block[..<gathered])
-                try target.write(whole, at: position - UInt64(gathered) - base)
-                gathered = 0
+            let known = state.checksums.count
+            checksum(part, &state)
+            if state.position == end, state.written == start {
+                try write(part, &state, &arrivals)
+                continue
             }
-            arrived.append(checksum.value)
-            checksum = CRC32C()
+            UnsafeMutableRawBufferPointer(rebasing: run[place(start)...]).copyMemory(from: part)
+            let hasMore = state.checksums.count > known
+            if state.position == end || hasMore && entry.mustShow(state.checksums.count, of: fetch) {
+                try writeGathered(&state, &arrivals)
+            }
         }
+    }
+
+    private func runStart(_ position: UInt64) -> UInt64 { position / Self.runLength * Self.runLength }
+    private func place(_ position: UInt64) -> Int { Int(position - max(range.lowerBound, runStart(position))) }
+
+    private func checksum(_ part: UnsafeRawBufferPointer, _ state: inout State) {
+        var rest = part[...]
+        while !rest.isEmpty {
+            let block = geometry.block(at: state.position)
+            let end = geometry.bytes(of: block..<block + 1).upperBound
+            let piece = rest.prefix(Int(min(UInt64(rest.count), end - state.position)))
+            rest = rest.dropFirst(piece.count)
+            state.checksum.update(UnsafeRawBufferPointer(rebasing: piece))
+            state.position += UInt64(piece.count)
+            guard state.position == end else { continue }
+            state.checksums.append(state.checksum.value)
+            state.checksum = CRC32C()
+        }
+    }
+
+    private func writeGathered(_ state: inout State, _ arrivals: inout [CacheEntry.Arrival]) throws(Errno) {
+        guard !state.checksums.isEmpty else { return }
+        let first = geometry.block(at: state.written)
+        let length = geometry.bytes(of: first..<first + state.checksums.count).count
+        let start = place(state.written)
+        try write(UnsafeRawBufferPointer(rebasing: run[start..<start + length]), &state, &arrivals)
+    }
+
+    /// Writes whole blocks, those of `state.checksums`, and shows them.
+    private func write(
+        _ bytes: UnsafeRawBufferPointer, _ state: inout State, _ arrivals: inout [CacheEntry.Arrival]
+    ) throws(Errno) {
+        do throws(Errno) { try target.write(bytes, at: state.written - base) } catch {
+            state.failure = error
+            throw error
+        }
+        let first = geometry.block(at: state.written)
+        state.written += UInt64(bytes.count)
+        arrivals.append(entry.arrived(fetch, first: first, checksums: state.checksums))
+        state.checksums.removeAll(keepingCapacity: true)
     }
 }
 
