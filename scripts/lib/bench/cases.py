@@ -3,7 +3,7 @@ import contextlib
 import os
 import time
 
-from . import reading
+from . import memory, reading
 from .processes import Failure, run
 from .report import COUNT, PROCESSOR, RATE, READS, SECONDS, Bar
 
@@ -170,8 +170,13 @@ def cold_sequential(bench):
         references = list(systems)[:2]
         for peer in bench.installed_peers():
             systems[peer.name] = lambda peer=peer: through_peer(peer)
+
+        def settle():
+            os.sync()
+            memory.populate(3 * bench.size)
+
         bench.compare(
-            systems, RATE, {"larder": Bar(0.6)}, against=references, suffix=f" ({store.name})", settle=os.sync)
+            systems, RATE, {"larder": Bar(0.6)}, against=references, suffix=f" ({store.name})", settle=settle)
         if used:
             bench.add(f"larder's processes ({store.name})", PROCESSOR, used)
 
