@@ -1,4 +1,6 @@
 import Foundation
+import Glibc
+import Platform
 import TestSupport
 import Testing
 
@@ -65,6 +67,71 @@ import Testing
             #expect(try await node.larder("sync", mount).code == 0)
             #expect(try await node.run("ls", "\(mount)/dir") == "changed\nnew\n")
             #expect(try await node.run("cat", "\(mount)/dir/changed", "\(mount)/dir/new") == "and afternew")
+        }
+    }
+
+    @Test func afterASyncEveryMountSeesTheChangeAtOnce() async throws {
+        let server = try await MotoServer.shared.get()
+        try await withNode(LarderNode.credentials(of: server)) { node in
+            let bucket = try await server.makeBucket()
+            try await bucket.put("dir/file", "0")
+            let source = "s3://\(bucket.bucket)"
+            let options = ["--endpoint", bucket.endpoint, "--metadata-ttl", "1h", "--negative-ttl", "1h"]
+            var mounts: [String] = []
+            for _ in 0..<3 {
+                let path = try node.makeMountPoint()
+                #expect(try await node.larder(["mount", source, path] + options).code == 0)
+                mounts.append(path)
+            }
+            for round in 1...10 {
+                for mount in mounts {
+                    #expect(try await node.run("cat", "\(mount)/dir/file") == "\(round - 1)")
+                    #expect(try await node.outcome("cat", ["\(mount)/dir/new-\(round)"]).code == 1)
+                }
+                try await bucket.put("dir/file", "\(round)")
+                try await bucket.put(ByteString("dir/new-\(round)"), "new")
+                #expect(try await node.larder("sync", mounts[0]).code == 0)
+                for mount in mounts {
+                    #expect(try await node.run("cat", "\(mount)/dir/new-\(round)") == "new")
+                    #expect(try await node.run("cat", "\(mount)/dir/file") == "\(round)")
+                }
+            }
+        }
+    }
+
+    @Test func aStoppedMountDoesNotHoldUpASyncAndIsNamed() async throws {
+        let server = try await MotoServer.shared.get()
+        try await withNode(LarderNode.credentials(of: server)) { node in
+            let bucket = try await server.makeBucket()
+            try await bucket.put("dir/file", "before")
+            let options = ["--endpoint", bucket.endpoint, "--metadata-ttl", "1h"]
+            let running = try await node.mount("s3://\(bucket.bucket)", options[0], options[1], options[2], options[3])
+            let stopped = try await node.mount("s3://\(bucket.bucket)", options[0], options[1], options[2], options[3])
+            for mount in [running, stopped] { #expect(try await node.run("cat", "\(mount)/dir/file") == "before") }
+            let pid = try #require(try await node.status().mounts.first { $0.mountpoint == stopped }).pid
+            try await bucket.put("dir/file", "and after")
+            try SignalWatch.send(SIGSTOP, to: pid)
+            let result = try await node.larder("sync", running)
+            let seen = try? await node.run("cat", "\(running)/dir/file")
+            try SignalWatch.send(SIGCONT, to: pid)
+            #expect(result.code == 69, "\(result.output)")
+            #expect(result.output.contains(stopped) && result.output.contains("pid \(pid)"), "\(result.output)")
+            #expect(!result.output.contains("\(running) (pid"), "\(result.output)")
+            #expect(result.output.filter { $0 == "\n" }.count == 1, "\(result.output)")
+            #expect(seen == "and after")
+            #expect(try await node.larder("sync", running).code == 0)
+            #expect(try await node.run("cat", "\(stopped)/dir/file") == "and after")
+        }
+    }
+
+    @Test func aLoadSaysThatFilesAreReadInPlace() async throws {
+        try await withNode { node in
+            try SampleTree.mixed().write(to: node.directory, below: "source")
+            let mount = try await node.mount(node.directory.file("source"))
+            let result = try await node.larder("load", mount)
+            #expect(result.code == 0)
+            #expect(result.output.contains("\(SampleTree.mixed().files.count) files"), "\(result.output)")
+            #expect(result.output.contains("read in place"), "\(result.output)")
         }
     }
 

@@ -22,8 +22,9 @@ final class LarderNode: Sendable {
     /// All processes of a node carry this variable, by which they are found.
     private static let marker = "LARDER_TEST_NODE"
 
-    init(environment extra: [String: String] = [:]) throws {
-        directory = try TemporaryDirectory()
+    /// - Parameter parent: where its directory is made; nil for the temporary one.
+    init(environment extra: [String: String] = [:], in parent: String? = nil) throws {
+        directory = try TemporaryDirectory(in: parent)
         let root = directory.path
         for name in ["run", "state", "cache", "home", "mnt"] { try directory.makeDirectory(name) }
         var environment = [
@@ -79,6 +80,13 @@ final class LarderNode: Sendable {
     }
 
     func larder(_ arguments: String...) async throws -> Result { try await larder(arguments) }
+
+    /// Runs a program with the environment of the node, whatever comes of it.
+    func outcome(_ program: String, _ arguments: [String]) async throws -> Result {
+        let process = try await TestProcess.start(
+            TestTools.path(program), arguments, environment: environment, directory: directory.path)
+        return Result(code: await process.wait(), output: process.output)
+    }
 
     /// Starts the binary and does not wait.
     func start(_ arguments: [String], environment extra: [String: String] = [:]) async throws -> TestProcess {
@@ -212,10 +220,10 @@ func becomes(
 
 /// Runs a test on a node of its own, and cleans up whatever the test did.
 func withNode(
-    _ environment: [String: String] = [:], sourceLocation: SourceLocation = #_sourceLocation,
+    _ environment: [String: String] = [:], in parent: String? = nil, sourceLocation: SourceLocation = #_sourceLocation,
     _ body: (LarderNode) async throws -> Void
 ) async throws {
-    let node = try LarderNode(environment: environment)
+    let node = try LarderNode(environment: environment, in: parent)
     do { try await body(node) } catch {
         Issue.record("\(error)\n\(node.logs())", sourceLocation: sourceLocation)
     }

@@ -92,13 +92,25 @@ package struct Loading {
         switch result {
         case .failure(let error): throw CommandFailure(error, while: "load \(target.path)")
         case .success(let progress):
-            if !json {
+            if !json, progress.filesDone == 0, let reason = nothingLoaded(target, session) {
+                output.line("\(PrintableName.of(target.path)): \(reason)")
+            } else if !json {
                 output.line(Self.summary(progress, of: target, seconds: Double(MonotonicClock.now() - begin) / 1e9))
             }
             return LoadReport(
                 path: target.path, files: progress.filesDone, bytes: progress.bytesDone, failures: progress.failures,
                 lastError: progress.lastError.isEmpty ? nil : progress.lastError)
         }
+    }
+
+    /// Why a load found no file to fetch, where there are files; nil where there are none.
+    private func nothingLoaded(_ target: NamespaceTarget, _ session: ControlSession) -> String? {
+        var request = WireMeasure()
+        request.inode = target.inode
+        guard case .usage(let usage)? = try? session.ask(.measure(request), "measure \(target.path)"), usage.files > 0
+        else { return nil }
+        return "nothing to load: \(usage.files) files are not cached but read in place"
+            + " (a local directory with cache: auto), or never kept (cache: never)"
     }
 
     private static let isLast: @Sendable (WireEnvelope.OneOf_Body) -> Bool = { body in
