@@ -80,5 +80,6 @@ let package = Package(
             ["Coordinator", "Coordination", "BlockCaching", "UnderStores", "Platform", logging, system]),
         tests("CommandsTests", ["Commands", "Coordinator", "Coordination", "UnderStores", "Platform", "TestSupport"]),
         tests("MountTests", ["Platform", "TestSupport"]),
+        tests("ConformanceTests", ["Platform", "TestSupport", "CLinux", system]),
     ]
 )

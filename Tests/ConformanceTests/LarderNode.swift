@@ -1,0 +1,1 @@
+../MountTests/LarderNode.swift
