@@ -21,15 +21,16 @@ extension MountedFileSystem {
         guard let writing = file.inode.writing else { return answer(.success(())) }
         // A store's own file has the bytes already; the coordinator is told that it has changed.
         if file.inode.path.kind == .source, !writing.isUncommittedNow { return answer(.success(())) }
-        commit(file, synchronize: false, answer: answer)
+        commit(file.inode, synchronize: false, answer: answer)
     }
 
     /// fsync(2), or fdatasync(2) with `dataOnly`.
     package func synchronize(_ file: OpenFile, dataOnly: Bool, answer: @escaping Answer<Void>) {
         let path = file.inode.path
         guard path.kind == .source, let descriptor = path.file else {
-            return file.inode.writing == nil
-                ? answer(.success(())) : commit(file, synchronize: true, answer: answer)
+            // A handle that only reads makes lasting what others wrote.
+            let writer = file.inode.writing == nil ? openInodes.find(file.inode.number) : file.inode
+            return commit(writer ?? file.inode, synchronize: true, answer: answer)
         }
         Self.fileWorkers.submit {
             do throws(Errno) {
@@ -39,8 +40,7 @@ extension MountedFileSystem {
         }
     }
 
-    private func commit(_ file: OpenFile, synchronize: Bool, answer: @escaping Answer<Void>) {
-        let inode = file.inode
+    private func commit(_ inode: OpenInode, synchronize: Bool, answer: @escaping Answer<Void>) {
         guard let writing = inode.writing else { return answer(.success(())) }
         if let error = writing.error { return answer(.failure(error)) }
         let wasWritten = writing.takeUncommitted()

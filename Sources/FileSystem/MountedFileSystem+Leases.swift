@@ -23,17 +23,24 @@ extension MountedFileSystem {
             switch result {
             case .success(let path): failure = accept(path, for: inode)
             case .failure(let error):
-                failure = error
-                // Anything else may pass.
-                if error == .staleNFSFileHandle || error == .noSuchFileOrDirectory || error == .badFileDescriptor {
-                    lose(inode)
-                }
+                failure = error.errno
+                if isLost(inode, error) { lose(inode) }
             }
             let waiting = inode.reopening.withLock { waiting in
                 defer { waiting = nil }
                 return waiting ?? []
             }
             for done in waiting { done(failure) }
+        }
+    }
+
+    /// Whether the coordinator has said that it does not know what the grant was for; anything else may pass.
+    private func isLost(_ inode: OpenInode, _ error: CoordinationError) -> Bool {
+        switch error.errno {
+        case .staleNFSFileHandle, .noSuchFileOrDirectory, .badFileDescriptor: true
+        // Whoever writes on into a file that may be nobody's must hear of it.
+        case .ioError: inode.writing != nil && error != CoordinatorLink.unavailable
+        default: false
         }
     }
 

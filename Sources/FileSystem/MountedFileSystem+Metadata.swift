@@ -48,11 +48,11 @@ extension MountedFileSystem {
             case .failure(let error):
                 guard let open = openInodes.find(inode) else { return answer(.failure(error)) }
                 // Open, but no longer the coordinator's: its name is gone, or belongs to a newer version.
-                guard error == .staleNFSFileHandle || error == .noSuchFileOrDirectory, let writing = open.writing else {
-                    return answer(.success(open.attributes))
-                }
-                writing.noteUnlinked()
-                answer(.success(shown(writing.lastKnown(), inode)))
+                let isGone = error == .staleNFSFileHandle || error == .noSuchFileOrDirectory
+                if isGone { open.writing?.noteUnlinked() }
+                var attributes = open.writing?.lastKnown() ?? open.attributes
+                if isGone { attributes.links = 0 }
+                answer(.success(shown(attributes, inode)))
             }
         }
     }

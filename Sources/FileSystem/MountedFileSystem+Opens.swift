@@ -28,6 +28,7 @@ extension MountedFileSystem {
         request.flags = UInt32(bitPattern: flags)
         request.caller = caller
         requestOpen(request) { [self] result in
+            let result = result.mapError(\.errno)
             switch openInodes.finish(question, result) {
             case .opened(let opened):
                 for (waiter, file) in opened {
@@ -72,9 +73,12 @@ extension MountedFileSystem {
                 }
                 let attributes = created.entry.attributes
                 switch grant(created.opened, reply, of: attributes.inode) {
-                case .failure(let error): answer(.failure(error))
+                case .failure(let error): answer(.failure(error.errno))
                 case .success(let path):
-                    guard case .opened(let opened) = openInodes.add(path, attributes.inode), let file = opened.first?.1
+                    // A new file that is staged does not exist without its commit, also for who only reads it.
+                    let writes = path.kind == .staged || flags & (O_ACCMODE | O_TRUNC) != O_RDONLY
+                    guard case .opened(let opened) = openInodes.add(path, attributes.inode, writes ? .writing : .reading),
+                        let file = opened.first?.1
                     else {
                         giveBack(path.lease, path.generation)
                         return answer(.failure(.ioError))
@@ -104,12 +108,16 @@ extension MountedFileSystem {
         link.workers.submit { [self] in link.notify(.release(WireRelease(lease)), boundTo: generation) }
     }
 
-    func requestOpen(_ request: WireOpen, answer: @escaping Answer<DataPath>) {
+    func requestOpen(
+        _ request: WireOpen, answer: @escaping @Sendable (Result<DataPath, CoordinationError>) -> Void
+    ) {
         link.request(.open(request)) { [self] result in
             switch result {
-            case .failure(let error): answer(.failure(error.errno))
+            case .failure(let error): answer(.failure(error))
             case .success(let reply):
-                guard case .opened(let opened) = reply.body else { return answer(.failure(.protocolError)) }
+                guard case .opened(let opened) = reply.body else {
+                    return answer(.failure(CoordinationError(.protocolError, "Open was answered with something else")))
+                }
                 answer(grant(opened, reply, of: request.inode))
             }
         }
@@ -118,13 +126,13 @@ extension MountedFileSystem {
     /// What the coordinator has granted, or EIO, and then it is given back.
     private func grant(
         _ opened: WireOpened, _ reply: CoordinatorLink.Reply, of inode: UInt64
-    ) -> Result<DataPath, Errno> {
+    ) -> Result<DataPath, CoordinationError> {
         do throws(Errno) {
             return .success(try DataPath(opened, reply.descriptors, generation: reply.generation))
         } catch {
             logger.error("the coordinator's grant for inode \(inode) cannot be used: \(error)")
             giveBack(opened.lease, reply.generation)
-            return .failure(error)
+            return .failure(CoordinationError(error, "a grant that cannot be used"))
         }
     }
 }

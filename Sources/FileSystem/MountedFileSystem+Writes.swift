@@ -48,6 +48,19 @@ extension MountedFileSystem {
         }
     }
 
+    /// Whether a write by somebody without privileges must end those of the file.
+    @inline(__always)
+    package func hasPrivileges(_ file: OpenFile) -> Bool { file.inode.writing?.modeAfterWrite != nil }
+
+    /// Ends them; a failure to do so is not the writer's.
+    package func dropPrivileges(_ file: OpenFile, answer: @escaping Answer<Void>) {
+        guard let mode = file.inode.writing?.modeAfterWrite else { return answer(.success(())) }
+        var change = WireSetAttributes()
+        change.inode = file.inode.number
+        change.mode = mode
+        setAttributes(change, file: nil) { _ in answer(.success(())) }
+    }
+
     /// Writes as soon as there is room. The answer comes on any thread.
     package func writeLater(
         _ file: OpenFile, _ bytes: [UInt8], at offset: UInt64, appends: Bool, answer: @escaping Answer<Int>

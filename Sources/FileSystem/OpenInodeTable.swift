@@ -84,13 +84,13 @@ final class OpenInodeTable: Sendable {
         }
     }
 
-    /// Counts a first open that was granted together with its inode: of a file that was created.
-    func add(_ path: DataPath, _ inode: UInt64) -> Finish {
+    /// Counts an open that was granted together with its inode: of a file that was created.
+    func add(_ path: DataPath, _ inode: UInt64, _ access: OpenInode.Access) -> Finish {
         let question = shard(inode).withLock { entries in
             var entry = entries[inode] ?? Entry()
             entry.questions += 1
             entries[inode] = entry
-            return entry.question(inode, .writing, own: { _ in })
+            return entry.question(inode, access, own: { _ in })
         }
         return finish(question, .success(path))
     }

@@ -12,6 +12,8 @@ final class WriteState: Sendable {
     private let failure = Atomic<Int32>(0)
     /// Written since `known` was true.
     private let isModified = Atomic<Bool>(false)
+    /// The mode has set-user-id or set-group-id bits.
+    private let isPrivileged: Atomic<Bool>
     private let known: Lock<Known>
 
     /// The coordinator's attributes, and how to tell what of them still holds.
@@ -32,7 +34,8 @@ final class WriteState: Sendable {
         // The kernel writes by itself in passthrough, and in place a local store has its own limits.
         room = StagingRoom(
             size: max(path.size, status?.size ?? 0), room: path.kind == .staged ? path.staged.room : nil)
-        known = Lock(Known(attributes: path.attributes, fileModified: status?.modified))
+        isPrivileged = Atomic(path.attributes.mode & Self.privilegeBits != 0)
+        known = Lock(Known(attributes: path.attributes, fileModified: status?.modified, namesEpoch: namesEpoch))
     }
 
     private static func status(_ file: Descriptor?) -> FileStatus? {
@@ -72,9 +75,24 @@ final class WriteState: Sendable {
 
     // MARK: Attributes
 
+    private static let privilegeBits: UInt32 = 0o6000
+
+    /// The mode that the file has after a write by somebody without privileges, when that is another: the kernel leaves
+    /// this to the file system (FUSE_HANDLE_KILLPRIV_V2), as otherwise it would ask for security.capability at each write.
+    @inline(__always)
+    var modeAfterWrite: UInt32? { isPrivileged.load(ordering: .relaxed) ? reducedMode() : nil }
+
+    private func reducedMode() -> UInt32? {
+        let mode = known.withLock { $0.attributes.mode } & 0o7777
+        // Without the group's execute bit, set-group-id means mandatory locks and stays.
+        let reduced = mode & ~(mode & 0o010 != 0 ? 0o6000 : 0o4000)
+        return reduced == mode ? nil : reduced
+    }
+
     /// The coordinator has said what holds now; it was asked at `namesEpoch`.
     func note(_ attributes: WireAttributes, namesEpoch: UInt64) {
         isModified.store(false, ordering: .releasing)
+        isPrivileged.store(attributes.mode & Self.privilegeBits != 0, ordering: .relaxed)
         let status = Self.status(file)
         known.withLock {
             $0 = Known(attributes: attributes, fileModified: status?.modified, namesEpoch: namesEpoch)

@@ -16,10 +16,26 @@ extension Bridge {
         let appends = info.pointee.flags & O_APPEND != 0 && larder_fuse_is_writeback(info) == 0
         file._withUnsafeGuaranteedRef { file in
             switch fileSystem.write(file, bytes, at: UInt64(offset), appends: appends) {
-            case .written: FuseRequest(raw).reply(written: bytes.count)
+            case .written: replyWritten(raw, file, bytes.count)
             case .failed(let error): FuseRequest(raw).fail(error)
             case .mustWait: writeLater(raw, file, [UInt8](bytes), UInt64(offset), appends)
             }
+        }
+    }
+
+    @inline(__always)
+    private func replyWritten(_ raw: fuse_req_t, _ file: OpenFile, _ count: Int) {
+        guard fileSystem.hasPrivileges(file), fuse_req_ctx(raw).pointee.uid != 0 else {
+            return FuseRequest(raw).reply(written: count)
+        }
+        dropPrivileges(raw, file, count)
+    }
+
+    private func dropPrivileges(_ raw: fuse_req_t, _ file: OpenFile, _ count: Int) {
+        answer(raw) {
+            fileSystem.dropPrivileges(file, answer: $0)
+        } with: { request, _ in
+            request.reply(written: count)
         }
     }
 

@@ -64,8 +64,8 @@ package final class FuseMount: Sendable {
     }
 
     private func serve(_ link: CoordinatorLink, _ bridge: Bridge, _ logger: Logger) {
-        fileSystem.onStalePages { [weak session] inode in
-            session?.forget(names: [], nodes: [bridge.node(of: inode)]) {}
+        fileSystem.onStalePages { [weak session, weak bridge] inode in
+            if let bridge { session?.forget(names: [], nodes: [bridge.node(of: inode)]) {} }
         }
         link.onInvalidate { [weak session, fileSystem] invalidate, forgotten in
             fileSystem.forget(inodes: invalidate.inodes)

@@ -181,4 +181,18 @@ struct ChangeTests {
         let result = try await fixture.python("print(os.getxattr(M + '/data', 'trusted.x'))")
         #expect(result.output == "b'y'\n", "\(result)")
     }
+
+    @Test("a write by somebody without privileges ends those of the file")
+    func killsPrivileges() async throws {
+        let coordinator = try FakeCoordinator()
+        let (inode, _) = try coordinator.add("tool", pattern(10), .whole)
+        coordinator.script.withLock { $0.writing.modes[inode] = 0o6777 }
+        let fixture = try await MountFixture.start(coordinator, readOnly: false)
+        let result = try await fixture.shell(
+            """
+            chmod 777 ${M%/*}; stat -c %a $M/tool; printf x 1<>$M/tool; stat -c %a $M/tool
+            setpriv --reuid=1234 --regid=4321 --clear-groups bash -c 'printf x 1<>$M/tool'; stat -c %a $M/tool
+            """)
+        #expect(result.output == "6777\n6777\n777\n", "\(result) \(coordinator.log.withLock { $0.changes })")
+    }
 }

@@ -177,7 +177,10 @@ extension FakeSession {
             let inode = try owner.addNew(ByteString(request.name), .link(target), in: request.parent)
             return (.entry(try owner.entry(inode)), [])
         case .makeHardLink(let request):
-            owner.script.withLock { $0.tree.children[request.parent, default: [:]][ByteString(request.name)] = request.inode }
+            owner.script.withLock { script in
+                script.tree.children[request.parent, default: [:]][ByteString(request.name)] = request.inode
+                script.tree.moreLinks[request.inode, default: 0] += 1
+            }
             return (.entry(try owner.entry(request.inode)), [])
         case .remove(let request):
             try owner.remove(ByteString(request.name), in: request.parent, directory: request.directory)

@@ -93,6 +93,8 @@ struct FakeTree: Sendable {
 
     var nodes: [UInt64: Node] = [root: Node(parent: root, name: "", content: .directory)]
     var children: [UInt64: [ByteString: UInt64]] = [root: [:]]
+    /// Names of an inode beyond its first.
+    var moreLinks: [UInt64: Int] = [:]
     private var next: UInt64 = root + 1
 
     /// Adds a name; one that exists is superseded by the new version.
@@ -108,7 +110,8 @@ struct FakeTree: Sendable {
     /// Removes a name; the inode goes with its last one.
     mutating func remove(_ name: ByteString, in parent: UInt64) {
         guard let inode = children[parent]?.removeValue(forKey: name) else { return }
-        if !children.values.contains(where: { $0.values.contains(inode) }) { nodes[inode]?.isSuperseded = true }
+        let more = moreLinks[inode] ?? 0
+        if more > 0 { moreLinks[inode] = more - 1 } else { nodes[inode]?.isSuperseded = true }
     }
 
     func attributes(_ inode: UInt64, ttl: UInt32) -> WireAttributes? {
@@ -117,7 +120,7 @@ struct FakeTree: Sendable {
         attributes.inode = inode
         attributes.uid = getuid()
         attributes.gid = getgid()
-        attributes.links = UInt32(max(1, children.values.reduce(0) { $0 + $1.values.count { $0 == inode } }))
+        attributes.links = UInt32(1 + (moreLinks[inode] ?? 0))
         attributes.modifiedSeconds = 1_700_000_000
         attributes.ttlMilliseconds = ttl
         switch node.content {
