@@ -19,6 +19,7 @@ struct LarderCommand: ParsableCommand {
                 subcommands: [StatusCommand.self, StatCommand.self, ListCommand.self, UsageCommand.self]),
             CommandGroup(
                 name: "Cache", subcommands: [LoadCommand.self, FreeCommand.self, SyncCommand.self]),
+            CommandGroup(name: "Writing", subcommands: [FlushCommand.self, ConflictsCommand.self]),
             CommandGroup(name: "Finding faults", subcommands: [StoreCommand.self, DoctorCommand.self]),
         ])
 }

@@ -77,9 +77,9 @@ package final class CoordinatorDaemon: Sendable {
             namespace: namespace,
             volumes: VolumeTable(
                 namespace: namespace, makeStore: configuration.makeStore ?? StoreRegistry(logger: logger).factory,
-                pool: pool, logger: logger),
+                pool: pool, logger: logger, prepare: { await changes.recover($0) }),
             leases: leases, changes: changes,
-            operations: OperationLog(journal: journal, pool: pool, logger: logger), cache: cache,
+            operations: OperationLog(journal: journal, pool: pool, logger: logger), locks: LockTable(), cache: cache,
             pool: pool, sessions: sessions, notes: notes, logger: logger, socketPath: configuration.socketPath,
             software: configuration.software, startedAt: MonotonicClock.now(),
             patience: configuration.mountPatience, stop: { departure.leave() })

@@ -58,7 +58,7 @@ final class FakeCoordinator: Sendable {
             self.script = script
         }
 
-        func receive(_ body: WireEnvelope.OneOf_Body, id: UInt64, descriptors: [Descriptor]) {
+        func receive(_ body: WireEnvelope.OneOf_Body, id: UInt64, operation: UInt64, descriptors: [Descriptor]) {
             requests.withLock { $0.append(body) }
             thread.submit { [script, session] in script(body, FakeSession(session: session, id: id)) }
         }

@@ -18,7 +18,7 @@ private final class EchoHandler: SessionHandler {
         self.closed = closed
     }
 
-    func receive(_ body: WireEnvelope.OneOf_Body, id: UInt64, descriptors: [Descriptor]) {
+    func receive(_ body: WireEnvelope.OneOf_Body, id: UInt64, operation: UInt64, descriptors: [Descriptor]) {
         received.withLock { $0.append(body) }
         pool.submit { [self] in
             switch body {

@@ -50,6 +50,9 @@ package struct NamespaceSpecification: Hashable, Sendable {
         }
     }
 
+    /// Whether nothing in it can be changed.
+    package var isReadOnly: Bool { mounts.allSatisfy { $0.settings[.readOnly] == "true" } }
+
     /// What the coordinator is asked for.
     /// - Parameter environment: the AWS_* variables to send with each S3 mount point; empty for a shared coordinator.
     package func wire(environment: [String: String]) -> WireVolumeSpecification {
@@ -58,7 +61,6 @@ package struct NamespaceSpecification: Hashable, Sendable {
             var wire = WireMountSpecification()
             wire.path = mount.path
             wire.source = mount.source.description
-            wire.readOnly = true
             mount.settings.write(to: &wire)
             if case .s3 = mount.source { wire.environment = environment }
             return wire

@@ -2,12 +2,14 @@
 package enum StoreSetting: String, CaseIterable, Hashable, Sendable {
     case endpoint, region, profile, credentialsFile, anonymous, pathStyle, requesterPays, caFile, proxy
     case sseCustomerKeyFile, insecureTLS
-    case readOnly, metadataTTL, negativeTTL, cache, uid, gid, fileMode, dirMode
+    case serverSideEncryption, kmsKeyID, storageClass, tags, acl
+    case readOnly, writeType, metadataTTL, negativeTTL, cache, uid, gid, fileMode, dirMode
 
     /// The name as a flag and as a mount option: `metadataTTL` is `metadata-ttl`.
     package var optionName: String {
         switch self {
         case .insecureTLS: return "insecure-tls"
+        case .kmsKeyID: return "kms-key-id"
         case .metadataTTL: return "metadata-ttl"
         case .negativeTTL: return "negative-ttl"
         default: return rawValue.reduce(into: "") { $0 += $1.isUppercase ? "-" + $1.lowercased() : String($1) }
@@ -31,9 +33,9 @@ package enum StoreSetting: String, CaseIterable, Hashable, Sendable {
     package var isForS3: Bool {
         switch self {
         case .endpoint, .region, .profile, .credentialsFile, .anonymous, .pathStyle, .requesterPays, .caFile, .proxy,
-            .sseCustomerKeyFile, .insecureTLS:
+            .sseCustomerKeyFile, .insecureTLS, .serverSideEncryption, .kmsKeyID, .storageClass, .tags, .acl:
             true
-        case .readOnly, .metadataTTL, .negativeTTL, .cache, .uid, .gid, .fileMode, .dirMode: false
+        case .readOnly, .writeType, .metadataTTL, .negativeTTL, .cache, .uid, .gid, .fileMode, .dirMode: false
         }
     }
 
@@ -44,16 +46,32 @@ package enum StoreSetting: String, CaseIterable, Hashable, Sendable {
         guard !text.isEmpty else { throw CommandFailure(.usage, "is empty: give a value or leave it out") }
         guard !text.utf8.contains(0) else { throw CommandFailure(.usage, "holds a NUL character") }
         switch self {
-        case .region, .profile: return text
+        case .region, .profile, .kmsKeyID: return text
         case .endpoint: return try HTTPAddress.normalize(text)
         case .proxy: return try HTTPAddress.normalizeProxy(text)
         case .credentialsFile, .caFile, .sseCustomerKeyFile: return FilePaths.absolute(text, relativeTo: directory)
-        case .anonymous, .requesterPays, .insecureTLS: return try boolean(text) ? "true" : "false"
-        case .readOnly:
-            guard try boolean(text) else {
-                throw CommandFailure(.usage, "cannot be false: this release reads only; leave it out or set it to true")
+        case .anonymous, .requesterPays, .insecureTLS, .readOnly: return try boolean(text) ? "true" : "false"
+        case .writeType: return try exactChoice(text, ["cacheThrough", "through", "asyncThrough", "mustCache"])
+        case .serverSideEncryption: return try exactChoice(text, ["AES256", "aws:kms", "aws:kms:dsse"])
+        case .acl:
+            return try exactChoice(
+                text,
+                [
+                    "private", "public-read", "public-read-write", "authenticated-read", "aws-exec-read",
+                    "bucket-owner-read", "bucket-owner-full-control",
+                ])
+        case .storageClass:
+            guard text.utf8.allSatisfy({ (65...90).contains($0) || (48...57).contains($0) || $0 == 95 }) else {
+                throw CommandFailure(.usage, "\"\(text)\" is no storage class: write for instance STANDARD_IA")
             }
-            return "true"
+            return text
+        case .tags:
+            let pairs = Self.tags(text)
+            guard !pairs.isEmpty, pairs.count <= 10 else {
+                throw CommandFailure(
+                    .usage, "\"\(text)\" is not a list of tags: write up to ten as team=data;tier=gold")
+            }
+            return pairs.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(separator: ";")
         case .pathStyle: return try choice(text, ["auto", "on", "off"])
         case .cache: return try choice(text, ["auto", "always", "never"])
         case .metadataTTL, .negativeTTL:
@@ -70,6 +88,26 @@ package enum StoreSetting: String, CaseIterable, Hashable, Sendable {
             }
             return "0" + String(mode, radix: 8)
         }
+    }
+
+    /// Tags written as `key=value;key=value`; empty when the text is not that. A comma would end a mount option.
+    static func tags(_ text: String) -> [String: String] {
+        var tags: [String: String] = [:]
+        for part in text.split(separator: ";") {
+            let pair = part.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            guard pair.count == 2, (1...128).contains(pair[0].utf16.count), pair[1].utf16.count <= 256 else {
+                return [:]
+            }
+            tags[String(pair[0])] = String(pair[1])
+        }
+        return tags
+    }
+
+    private func exactChoice(_ text: String, _ choices: [String]) throws(CommandFailure) -> String {
+        guard let choice = choices.first(where: { $0.lowercased() == text.lowercased() }) else {
+            throw CommandFailure(.usage, "\"\(text)\" is not one of \(choices.joined(separator: ", "))")
+        }
+        return choice
     }
 
     private func boolean(_ text: String) throws(CommandFailure) -> Bool {

@@ -28,6 +28,12 @@ package struct StoreSettings: Hashable, Sendable {
                 return (setting, "contradicts anonymous: remove one of them")
             }
         }
+        if values[.kmsKeyID] != nil, values[.serverSideEncryption]?.hasPrefix("aws:kms") != true {
+            return (.kmsKeyID, "needs serverSideEncryption aws:kms")
+        }
+        if values[.sseCustomerKeyFile] != nil, values[.serverSideEncryption] != nil {
+            return (.serverSideEncryption, "contradicts sseCustomerKeyFile: remove one of them")
+        }
         return nil
     }
 
@@ -48,6 +54,12 @@ package struct StoreSettings: Hashable, Sendable {
             case .sseCustomerKeyFile: wire.customerKeyFile = value
             case .insecureTLS: wire.insecureTls = value == "true"
             case .readOnly: wire.readOnly = value == "true"
+            case .writeType: wire.writeType = value
+            case .serverSideEncryption: wire.serverSideEncryption = value
+            case .kmsKeyID: wire.kmsKeyID = value
+            case .storageClass: wire.storageClass = value
+            case .tags: wire.tags = StoreSetting.tags(value)
+            case .acl: wire.acl = value
             case .metadataTTL: if let ttl = try? TimeSpan.parse(value) { wire.metadataTtlMilliseconds = ttl }
             case .negativeTTL: if let ttl = try? TimeSpan.parse(value) { wire.negativeTtlMilliseconds = ttl }
             case .cache: wire.cache = value

@@ -33,7 +33,7 @@ struct StoreFlags: ParsableArguments {
 /// The flags of `larder mount`; each is also an option after `-o`.
 struct MountFlags: ParsableArguments {
     @OptionGroup(title: "Store") var store: StoreFlags
-    @Flag(help: "Mount read-only (this release always does).")
+    @Flag(help: "Mount read-only.")
     var readOnly = false
     @Flag(help: "Let other users use the mount.")
     var allowOther = false
@@ -52,7 +52,10 @@ struct MountFlags: ParsableArguments {
         help: ArgumentHelp(
             "How long a name that is not there is believed to be absent; 5s by default.", valueName: "time"))
     var negativeTTL: String?
-    @Option(help: ArgumentHelp("How writes reach the store (this release only reads).", valueName: "type"))
+    @Option(
+        help: ArgumentHelp(
+            "What close and fsync wait for: cacheThrough (the store has it), through (and it is not kept), "
+                + "asyncThrough (this node has it), mustCache (it is never uploaded).", valueName: "type"))
     var writeType: String?
     @Option(help: ArgumentHelp("Socket of a running coordinator, instead of your own.", valueName: "socket"))
     var coordinator: String?

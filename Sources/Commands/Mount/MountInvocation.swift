@@ -28,7 +28,6 @@ package struct MountInvocation: Hashable, Sendable {
     /// Names of the options that are not about the store, as after `--` and `-o`.
     static let sessionOptions = [
         "allow-other", "nonempty", "cache-dir", "cache-size", "ram-size", "coordinator", "foreground", "log-level",
-        "write-type",
     ]
 
     /// - Parameters:
@@ -70,7 +69,11 @@ package struct MountInvocation: Hashable, Sendable {
     private mutating func set(_ key: String, _ value: String?, directory: String) throws(CommandFailure) {
         // fstab's own options are written with underscores.
         let name = key.replacing("_", with: "-")
-        if name == "ro" { return }
+        if name == "ro" || name == "rw" {
+            return try named(key) { () throws(CommandFailure) in
+                try settings.set(.readOnly, name == "ro" ? "true" : "false", relativeTo: directory)
+            }
+        }
         if let setting = StoreSetting(optionName: name) {
             guard let text = value ?? (setting.isFlag ? "true" : nil) else {
                 throw CommandFailure(.usage, "option \(key) needs a value: \(key)=…")
@@ -111,12 +114,7 @@ package struct MountInvocation: Hashable, Sendable {
             guard cacheSize != 0 else { throw CommandFailure(.usage, "is 0: a cache must hold something") }
         case "ram-size": ramSize = try ByteSize.parse(value)
         case "coordinator": coordinator = FilePaths.absolute(value, relativeTo: directory)
-        case "log-level": logLevel = try LogLevel(parsing: value)
-        default:
-            let types = ["cacheThrough", "through", "asyncThrough", "mustCache"]
-            guard types.contains(value) else {
-                throw CommandFailure(.usage, "\"\(value)\" is not one of \(types.joined(separator: ", "))")
-            }
+        default: logLevel = try LogLevel(parsing: value)
         }
     }
 

@@ -44,6 +44,7 @@ package struct MountProcess {
         do throws(MountError) {
             let options = FuseMountOptions(
                 mountPoint: mountPoint, source: invocation.sourceText, allowOther: invocation.allowOther,
+                readOnly: invocation.settings[.readOnly] == "true" || namespace.isReadOnly,
                 nonEmpty: invocation.nonEmpty, extra: invocation.kernelOptions)
             mount = try FuseMount.start(options: options, link: link, logger: logger)
         } catch {

@@ -26,6 +26,16 @@ package struct StatusReport: Encodable, Hashable, Sendable {
         package var bytesReceived, errors, retries, unnameableKeys, shadowedObjects: UInt64
         /// Absent when there was none.
         package var lastError: String?
+        /// Which conditional writes the store enforces; absent while it was not asked.
+        package var conditions: String?
+    }
+    /// A file with changes that its store does not have yet.
+    package struct PendingFile: Encodable, Hashable, Sendable {
+        package var store, path: String
+        /// writing, waiting, uploading, failed.
+        package var state: String
+        package var bytes, uploadedBytes, ageSeconds: UInt64
+        package var lastError: String?
     }
     package struct Mount: Encodable, Hashable, Sendable {
         package var mountpoint: String
@@ -46,6 +56,9 @@ package struct StatusReport: Encodable, Hashable, Sendable {
     package var cache: Cache
     package var stores: [Store]
     package var mounts: [Mount]
+    package var pending: [PendingFile]
+    /// How many are listed by `larder conflicts`.
+    package var conflicts: UInt64
     /// What works less well than it could, and why.
     package var notes: [String]
 
@@ -63,7 +76,8 @@ package struct StatusReport: Encodable, Hashable, Sendable {
                 identity: $0.identity, requests: ["GET": 0, "HEAD": 0, "LIST": 0].merging($0.requests) { $1 },
                 bytesReceived: $0.bytesReceived, errors: $0.errors, retries: $0.retries,
                 unnameableKeys: $0.unnameableKeys, shadowedObjects: $0.shadowedObjects,
-                lastError: $0.lastError.isEmpty ? nil : $0.lastError)
+                lastError: $0.lastError.isEmpty ? nil : $0.lastError,
+                conditions: $0.conditions.isEmpty ? nil : $0.conditions)
         }.sorted { $0.identity < $1.identity }
         mounts = wire.mounts.map { mount in
             Mount(
@@ -71,6 +85,12 @@ package struct StatusReport: Encodable, Hashable, Sendable {
                 passthrough: mount.passthrough,
                 openFiles: mount.openFiles.map { OpenFile(path: $0.path, mode: $0.mode, opens: $0.opens) })
         }.sorted { ($0.mountpoint, $0.pid) < ($1.mountpoint, $1.pid) }
+        pending = wire.pending.map {
+            PendingFile(
+                store: $0.store, path: $0.path, state: $0.state, bytes: $0.bytes, uploadedBytes: $0.uploadedBytes,
+                ageSeconds: $0.ageSeconds, lastError: $0.lastError.isEmpty ? nil : $0.lastError)
+        }
+        conflicts = wire.conflicts
         notes = wire.notes
     }
 
@@ -92,12 +112,13 @@ package struct StatusReport: Encodable, Hashable, Sendable {
         if !cache.tiers.isEmpty { result += "\n" + tiers.text() }
 
         var table = TextTable(
-            [.left, .right, .right, .right, .right, .right, .right],
-            header: ["STORE", "GET", "HEAD", "LIST", "RECEIVED", "RETRIES", "ERRORS"])
+            [.left, .right, .right, .right, .right, .right, .right, .right],
+            header: ["STORE", "GET", "HEAD", "LIST", "PUT", "RECEIVED", "RETRIES", "ERRORS"])
         for store in stores {
             table.add([
                 PrintableName.of(store.identity), "\(store.requests["GET"] ?? 0)", "\(store.requests["HEAD"] ?? 0)",
-                "\(store.requests["LIST"] ?? 0)", ByteSize.format(store.bytesReceived), "\(store.retries)",
+                "\(store.requests["LIST"] ?? 0)", "\(store.requests["PUT"] ?? 0)", ByteSize.format(store.bytesReceived),
+                "\(store.retries)",
                 "\(store.errors)",
             ])
         }
@@ -105,6 +126,9 @@ package struct StatusReport: Encodable, Hashable, Sendable {
         for store in stores {
             if let error = store.lastError {
                 result += "  last error of \(PrintableName.of(store.identity)): \(PrintableName.of(error))\n"
+            }
+            if let conditions = store.conditions, conditions != "enforced" {
+                result += "  conditional writes to \(PrintableName.of(store.identity)) are \(conditions)\n"
             }
             if store.unnameableKeys > 0 {
                 result += "  \(store.unnameableKeys) keys that POSIX cannot name are not shown\n"
@@ -114,7 +138,30 @@ package struct StatusReport: Encodable, Hashable, Sendable {
             }
         }
         result += mountsText()
+        result += pendingText()
         for note in notes { result += (note == notes.first ? "\n" : "") + "note: \(PrintableName.of(note))\n" }
+        return result
+    }
+
+    private func pendingText() -> String {
+        var result = ""
+        if !pending.isEmpty {
+            var table = TextTable(
+                [.left, .left, .right, .right, .right],
+                header: ["NOT IN THE STORE YET", "STATE", "SIZE", "UPLOADED", "SINCE"])
+            for file in pending {
+                table.add([
+                    PrintableName.of(file.store + "/" + file.path), file.state, ByteSize.format(file.bytes),
+                    ByteSize.format(file.uploadedBytes), TimeSpan.format(seconds: Double(file.ageSeconds)),
+                ])
+            }
+            result += "\n" + table.text()
+            for file in pending {
+                guard let error = file.lastError else { continue }
+                result += "  \(PrintableName.of(file.path)): \(PrintableName.of(error))\n"
+            }
+        }
+        if conflicts > 0 { result += "\n\(conflicts) conflicts: larder conflicts lists what lost a race\n" }
         return result
     }
 

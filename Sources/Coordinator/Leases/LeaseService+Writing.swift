@@ -36,9 +36,14 @@ extension LeaseService {
             throw CoordinationError(.ioError, "the file that was being written is no longer known")
         }
         let file: StagedFile
-        if open.isWriting || open.staged != 0 {
+        if open.staged != 0 {
+            guard let claimed = changes.staging.claim(open.staged) else {
+                throw CoordinationError(.ioError, "the file that was being written is no longer known")
+            }
+            file = claimed
+        } else if open.isWriting {
             file = try await changes.written.stage(
-                open.inode, record, mount: mount, isTruncated: open.staged == 0 && open.flags & O_TRUNC != 0)
+                open.inode, record, mount: mount, isTruncated: open.flags & O_TRUNC != 0)
         } else {
             // Committed and finished meanwhile: read as any other.
             guard let known = changes.written.file(of: record), changes.staging.reopen(known) else { return nil }
@@ -140,7 +145,7 @@ extension LeaseService {
         switch lease.backing {
         case .staged(let file):
             if file.isCurrent, file.isDirty { try await changes.keepForReaders(lease.inode) }
-            _ = try await changes.staging.commit(file, synchronize ? .synchronize : .close)
+            _ = try await changes.staging.commit(file, synchronize ? .synchronize : .close, written: written)
         case .source where lease.isWriting: try await refresh(lease.inode, origin)
         default: break
         }

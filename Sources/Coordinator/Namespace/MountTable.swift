@@ -4,6 +4,8 @@ import Platform
 package final class MountTable: Sendable {
     private struct State {
         var mounts: [UInt32: MountPoint] = [:]
+        /// The inode of each mount point's root.
+        var roots: [UInt32: UInt64] = [:]
         /// Directory inode → name → inode of what Larder puts there instead of what the store has.
         var overlays: [UInt64: [ByteString: UInt64]] = [:]
     }
@@ -23,7 +25,10 @@ package final class MountTable: Sendable {
         state.withLock { $0.overlays[directory] ?? [:] }
     }
 
+    package func root(of mount: UInt32) -> UInt64? { state.withLock { $0.roots[mount] } }
+
     func add(_ mount: MountPoint) { state.withLock { $0.mounts[mount.number] = mount } }
+    func setRoot(of mount: UInt32, _ inode: UInt64) { state.withLock { $0.roots[mount] = inode } }
     func addOverlay(in directory: UInt64, named name: ByteString, inode: UInt64) {
         state.withLock { $0.overlays[directory, default: [:]][name] = inode }
     }

@@ -37,14 +37,52 @@ extension Services {
             wire.requests = [
                 "HEAD": counters.headRequests, "GET": counters.getRequests, "LIST": counters.listRequests,
             ]
+            wire.requests["PUT"] = counters.changeRequests
             wire.bytesReceived = counters.bytesReceived
+            wire.conditions = store.objectWriting.map { Self.text($0.conditions) } ?? ""
             wire.errors = counters.errors
             wire.retries = counters.retries
             return wire
         }
         status.mounts = sessions.mounts().map { $0.status() }
-        status.notes = notes.all()
+        status.pending = changes.staging.pending.map { file in
+            var wire = WireStatus.PendingFile()
+            wire.path = file.path.description
+            wire.store = file.store.text
+            wire.state = file.state.rawValue
+            wire.bytes = file.bytes
+            wire.uploadedBytes = file.uploadedBytes
+            wire.lastError = file.lastError ?? ""
+            wire.ageSeconds = file.ageSeconds
+            return wire
+        }
+        status.conflicts = UInt64(changes.staging.conflicts.count)
+        status.notes = notes.all() + changes.journal.reports
         return status
+    }
+
+    /// What a store enforces of the conditions of a write, for people; empty while it is not known.
+    private static func text(_ conditions: EnforcedConditions) -> String {
+        guard conditions.isKnown else { return "" }
+        let all = conditions.putAbsent && conditions.putVersion && conditions.completeAbsent && conditions.completeVersion
+        if all { return "enforced" }
+        let some = conditions.putAbsent || conditions.putVersion || conditions.completeAbsent || conditions.completeVersion
+        return some ? "enforced in part, else checked before and after" : "not enforced: checked before and after"
+    }
+
+    /// Data that lost a race.
+    func conflicts() -> WireConflicts {
+        var wire = WireConflicts()
+        wire.conflicts = changes.staging.conflicts.map { conflict in
+            var entry = WireConflicts.Conflict()
+            entry.number = conflict.number
+            entry.url = conflict.store.text.isEmpty ? "" : "\(conflict.store)/\(conflict.path)"
+            entry.bytes = conflict.bytes
+            entry.seconds = conflict.time.seconds
+            entry.reason = conflict.reason
+            return entry
+        }
+        return wire
     }
 
     /// "ram" or "disk", by a tier's directory.

@@ -144,6 +144,23 @@ extension ClientSession {
         state.withLock { $0.hasPassthrough && isWanted ? $0.device : nil }
     }
 
+    // MARK: Locks
+
+    func lock(_ request: WireGetLock, _ id: UInt64) throws(CoordinationError) {
+        _ = try visible(request.inode)
+        var state = WireLockState()
+        state.lock = try services.locks.conflict(request.inode, request.lock, session: number) ?? WireFileLock()
+        session.reply(to: id, .lockState(state))
+    }
+
+    func lock(_ request: WireSetLock, _ id: UInt64, _ operation: UInt64) async throws(CoordinationError) {
+        // A file that was removed while it is open can be locked by who has it open.
+        if !leases.all().contains(where: { $0.inode == request.inode }) { _ = try visible(request.inode) }
+        try await services.locks.set(
+            request.inode, request.lock, waits: request.wait, session: number, operation: operation)
+        session.reply(to: id, .done(.init()))
+    }
+
     // MARK: Content
 
     func commit(_ request: WireCommit, _ id: UInt64) async throws(CoordinationError) {

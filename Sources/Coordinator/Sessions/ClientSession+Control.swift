@@ -16,6 +16,9 @@ extension ClientSession {
         case .load(let request): try await load(request, id)
         case .free(let request): session.reply(to: id, .usage(try await free(request.inode)))
         case .synchronize(let request): try await synchronize(request, id)
+        case .flush(let request): try await flush(request, id)
+        case .listConflicts: session.reply(to: id, .conflicts(services.conflicts()))
+        case .resolveConflict(let request): try await resolve(request, id)
         case .shutdown(let request):
             let mounts = services.sessions.mounts().count
             guard request.force || mounts == 0 else {
@@ -62,6 +65,40 @@ extension ClientSession {
                 .timedOut,
                 "all mounts were told, but not confirmed within \(services.patience): \(names); is it stopped?"
                     + " Until it goes on it may show what it knew")
+        }
+        session.reply(to: id, .done(.init()))
+    }
+
+    private func flush(_ request: WireFlush, _ id: UInt64) async throws(CoordinationError) {
+        let record = try visible(request.inode)
+        var progress = WireProgress()
+        progress.end = true
+        progress.totalKnown = true
+        if let mount = try services.namespace.mountPoint(of: record) {
+            let path = try services.namespace.storePath(of: record)
+            let store = mount.store.identity
+            let outcome = await services.changes.staging.flush { file in
+                let target = file.target
+                guard target.store.identity == store else { return false }
+                return path.isEmpty || target.path == path || target.path.hasPrefix(path + "/")
+            }
+            progress.filesDone = UInt64(outcome.files)
+            progress.bytesDone = outcome.bytes
+            progress.failures = UInt64(outcome.failures.count)
+            progress.lastError = outcome.failures.last?.error.message ?? ""
+        }
+        progress.filesTotal = progress.filesDone
+        progress.bytesTotal = progress.bytesDone
+        session.reply(to: id, .progress(progress))
+    }
+
+    private func resolve(_ request: WireResolveConflict, _ id: UInt64) async throws(CoordinationError) {
+        let staging = services.changes.staging
+        switch request.action {
+        case .discard: try await staging.discardConflict(request.number)
+        default:
+            _ = try await staging.restore(
+                request.number, to: request.path.isEmpty ? nil : ByteString(request.path))
         }
         session.reply(to: id, .done(.init()))
     }

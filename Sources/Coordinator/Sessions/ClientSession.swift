@@ -51,6 +51,7 @@ final class ClientSession: SessionHandler {
         case .release(let release): return leases.release(release.lease)
         case .accessReport(let report): return recordAccess(report)
         case .fetch(let fetch) where fetch.prefetch: return prefetch(fetch)
+        case .cancelLock(let cancel): return services.locks.cancel(operation: cancel.operation, session: number)
         // The only answers that a client gives. One that cannot forget has heard it all the same.
         case .done, .failure: return notices.acknowledged(id)
         default: break
@@ -81,6 +82,7 @@ final class ClientSession: SessionHandler {
         for task in tasks { task.cancel() }
         notices.close()
         leases.close()
+        services.locks.release(session: number)
         state.withLock { $0.device = nil }
         services.sessions.remove(self)
     }
@@ -117,9 +119,12 @@ final class ClientSession: SessionHandler {
         case .commit(let request): try await commit(request, id)
         case .reserve(let request): try await reserve(request, id)
         case .synchronizeDirectory(let request): try await synchronizeDirectory(request, id)
+        case .getLock(let request): try lock(request, id)
+        case .setLock(let request): try await lock(request, id, operation)
         case .open(let request): try await open(request, id)
         case .fetch(let request): try await fetch(request, id)
-        case .getStatus, .describe, .measure, .load, .free, .synchronize, .shutdown:
+        case .getStatus, .describe, .measure, .load, .free, .synchronize, .shutdown, .flush, .listConflicts,
+            .resolveConflict:
             guard session.role == .control else {
                 throw CoordinationError(.permissionDenied, "a mount may not send control requests")
             }
@@ -147,6 +152,7 @@ extension ClientSession {
         attached.root = volume.root
         attached.attributes = services.namespace.attributes(volume.root, record)
         attached.volume = volume.source
+        attached.kernelAttributes = volume.mounts.contains { $0.store.fileWriting != nil }
         session.reply(to: id, .attached(attached))
     }
 

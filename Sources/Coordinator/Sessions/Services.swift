@@ -9,6 +9,7 @@ struct Services: Sendable {
     let leases: LeaseService
     let changes: ChangeService
     let operations: OperationLog
+    let locks: LockTable
     let cache: BlockCache
     let pool: WorkerPool
     let sessions: SessionTable

@@ -46,6 +46,11 @@ package struct StoreRegistry: Sendable {
         configuration.caFile = specification.caFile.nonEmpty ?? settings.caBundle
         configuration.verifyTLS = !specification.insecureTls
         configuration.proxy = specification.proxy.nonEmpty
+        configuration.serverSideEncryption = specification.serverSideEncryption.nonEmpty
+        configuration.kmsKeyID = specification.kmsKeyID.nonEmpty
+        configuration.storageClass = specification.storageClass.nonEmpty
+        configuration.tags = specification.tags
+        configuration.acl = specification.acl.nonEmpty
         if let style = specification.pathStyle.nonEmpty {
             guard let known = S3Configuration.PathStyle(rawValue: style) else {
                 throw StoreError(.invalid, "path style \(style) is unknown; use auto, on or off")

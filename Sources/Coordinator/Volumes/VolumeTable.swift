@@ -10,9 +10,15 @@ package final class VolumeTable: Sendable {
     private let makeStore: StoreFactory
     private let flights: SingleFlight<String, Volume>
     private let volumes = Lock<[String: Volume]>([:])
+    /// Called with each new volume before a session sees it.
+    private let prepare: @Sendable (Volume) async -> Void
     private let logger: Logger
 
-    init(namespace: Namespace, makeStore: @escaping StoreFactory, pool: WorkerPool, logger: Logger) {
+    init(
+        namespace: Namespace, makeStore: @escaping StoreFactory, pool: WorkerPool, logger: Logger,
+        prepare: @escaping @Sendable (Volume) async -> Void
+    ) {
+        self.prepare = prepare
         self.namespace = namespace
         self.makeStore = makeStore
         self.logger = logger
@@ -31,6 +37,7 @@ package final class VolumeTable: Sendable {
         if let known = volumes.withLock({ $0[key] }) { return known }
         return try await flights.run(key) { [self] () async throws(CoordinationError) in
             let volume = try await make(specification, key: key, resuming: resuming)
+            await prepare(volume)
             volumes.withLock { $0[key] = volume }
             return volume
         }
@@ -170,7 +177,7 @@ package final class VolumeTable: Sendable {
             transaction.setRecord(inode, record)
             return (inode, known == nil)
         }
-        if mounted == nil { leading.insert(inode) }
+        if let mounted { namespace.table.setRoot(of: mounted.0.number, inode) } else { leading.insert(inode) }
         if isNew { logger.debug("new root", metadata: ["path": "/\(path)", "inode": "\(inode)"]) }
         return inode
     }

@@ -57,7 +57,7 @@ extension Journal {
     }
 
     package func removeRename(_ number: UInt64) throws(LMDBError) {
-        try environment().write { (transaction) throws(LMDBError) in
+        _ = try environment().write { (transaction) throws(LMDBError) in
             try transaction.remove(renames, Self.key(number))
         }
     }

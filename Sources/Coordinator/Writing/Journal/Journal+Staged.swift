@@ -25,7 +25,7 @@ extension Journal {
 
     /// Forgets a staged file and its parts.
     func removeStaged(_ number: UInt64) throws(LMDBError) {
-        try environment().write { (transaction) throws(LMDBError) in
+        _ = try environment().write { (transaction) throws(LMDBError) in
             try transaction.remove(staged, Self.key(number))
             try removeParts(of: number, transaction)
         }
@@ -104,7 +104,7 @@ extension Journal {
     }
 
     func removeUpload(_ number: UInt64) throws(LMDBError) {
-        try environment().write { (transaction) throws(LMDBError) in
+        _ = try environment().write { (transaction) throws(LMDBError) in
             try transaction.remove(uploads, Self.key(number))
         }
     }

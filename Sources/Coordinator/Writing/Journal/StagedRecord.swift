@@ -26,6 +26,8 @@ struct StagedRecord: Hashable, Sendable {
     var created: FileTime
     /// As the file was when the object last had its content; nil when it never had.
     var snapshot: FileSnapshot?
+    /// What the object had then, where that is known.
+    var content: ContentPrint?
     /// Contents that may have become the object without an answer that says so.
     var attempts: [ContentPrint] = []
     var upload: UploadID?
@@ -58,6 +60,7 @@ struct StagedRecord: Hashable, Sendable {
         }
         writer.time(created)
         writer.optional(snapshot) { $0.snapshot($1) }
+        writer.optional(content) { $0.print($1) }
         writer.integer(UInt32(attempts.count))
         for attempt in attempts { writer.print(attempt) }
         writer.optional(upload) { $0.string($1.text) }
@@ -75,7 +78,8 @@ struct StagedRecord: Hashable, Sendable {
             let type = reader.integer(UInt8.self).flatMap(WriteType.init(rawValue:)),
             let tier = reader.integer(UInt64.self), let inode = reader.integer(UInt64.self),
             let state = state(&reader), let created = reader.time(),
-            let snapshot = reader.optional({ $0.snapshot() }), let count = reader.integer(UInt32.self)
+            let snapshot = reader.optional({ $0.snapshot() }), let content = reader.optional({ $0.print() }),
+            let count = reader.integer(UInt32.self)
         else { return nil }
         var attempts: [ContentPrint] = []
         for _ in 0..<count {
@@ -87,7 +91,7 @@ struct StagedRecord: Hashable, Sendable {
         else { return nil }
         return StagedRecord(
             store: store, path: ByteString(path), base: base, metadata: metadata, hasNewMetadata: isNew == 1,
-            writeType: type, tier: tier, inode: inode, state: state, created: created, snapshot: snapshot,
+            writeType: type, tier: tier, inode: inode, state: state, created: created, snapshot: snapshot, content: content,
             attempts: attempts, upload: upload.map(UploadID.init), uploadMetadata: begun, lastError: error)
     }
 

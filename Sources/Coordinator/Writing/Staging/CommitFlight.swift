@@ -50,10 +50,9 @@ extension StagingService {
         _ file: StagedFile, _ now: FileSnapshot, inspects: Bool
     ) async throws(StagingFailure) -> Bool {
         if file.isDirty(now) { return true }
-        let (isYoung, known) = file.state.withLock { ($0.snapshot?.isYoung == true, $0.known) }
-        guard isYoung || inspects, let known else { return isYoung }
-        let parts = try await read(file, size: now.size).map(\.print)
-        let isSame = parts == known.parts
+        let (isYoung, content) = file.state.withLock { ($0.snapshot?.isYoung == true, $0.content) }
+        guard isYoung || inspects, let content else { return isYoung }
+        let isSame = ContentPrint(parts: try await read(file, size: now.size).map(\.print)) == content
         if isSame {
             file.state.withLock { state in if state.snapshot?.looksLike(now) == true { state.snapshot = now } }
         }
@@ -135,8 +134,10 @@ extension StagingService {
         let session = file.state.withLock { state -> UploadSession? in
             state.target.base = outcome.attributes.version.map { .version($0) } ?? .none
             state.snapshot = before
+            let content = ContentPrint(parts: outcome.parts.map(\.print))
+            state.content = content
             state.known = StagedFile.Known(
-                attributes: outcome.attributes, print: ContentPrint(parts: outcome.parts.map(\.print)),
+                attributes: outcome.attributes, print: content,
                 parts: outcome.parts.map(\.print), blocks: outcome.parts.flatMap(\.blocks))
             state.attempts = []
             if state.target.metadata == target.metadata { state.hasNewMetadata = outcome.lacksMetadata }

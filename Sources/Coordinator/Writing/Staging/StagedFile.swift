@@ -39,6 +39,8 @@ package final class StagedFile: Sendable {
         /// As it looked when it was acknowledged without an upload.
         var acknowledged: FileSnapshot?
         var isDurable = false
+        /// What the object had then; nil where only the bytes themselves tell.
+        var content: ContentPrint?
         var known: Known?
         var attempts: [ContentPrint] = []
         var hasNewMetadata = false
@@ -114,7 +116,7 @@ package final class StagedFile: Sendable {
                 store: state.target.store.identity.text, path: state.target.path, base: state.target.base,
                 metadata: state.target.metadata, hasNewMetadata: state.hasNewMetadata,
                 writeType: state.target.writeType, tier: file.tierIdentity, inode: state.target.inode,
-                state: journaled, created: created, snapshot: state.snapshot, attempts: state.attempts,
+                state: journaled, created: created, snapshot: state.snapshot, content: state.content, attempts: state.attempts,
                 upload: state.upload?.upload, uploadMetadata: state.upload?.metadata,
                 lastError: state.lastError?.message)
         }

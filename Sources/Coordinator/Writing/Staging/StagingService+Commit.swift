@@ -77,7 +77,8 @@ extension StagingService {
         do throws(Errno) { now = FileSnapshot(try file.status()) } catch { throw .disk(error) }
         file.file.account()
         let isDirty = file.isDirty(now)
-        if isDirty, file.state.withLock({ $0.phase == .current }) {
+        guard file.isCurrent else { return false }
+        if isDirty {
             let isNew = file.state.withLock { state in
                 defer { state.acknowledged = now }
                 guard let known = state.acknowledged, known.looksLike(now) else {

@@ -68,9 +68,7 @@ extension StagingService {
     /// Copies the base's bytes. The file counts in the journal only afterwards.
     private func fill(_ staged: StagedFile, from object: CachedObject) async throws(CoordinationError) {
         let size = object.id.size
-        guard await staged.file.reserve(size) else {
-            throw CoordinationError(.noSpace, "no room to stage \(staged.path)")
-        }
+        try await reserve(staged, size)
         do {
             let descriptor = try staged.descriptor()
             // On the pool: copying blocks.
@@ -91,6 +89,7 @@ extension StagingService {
                 let snapshot = try FileSnapshot(descriptor.status())
                 staged.state.withLock { state in
                     state.snapshot = snapshot
+                    state.content = parts.map { ContentPrint(parts: $0) }
                     state.known = parts.map {
                         StagedFile.Known(attributes: nil, print: ContentPrint(parts: $0), parts: $0, blocks: [])
                     }

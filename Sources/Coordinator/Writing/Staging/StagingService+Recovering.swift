@@ -98,6 +98,7 @@ extension StagingService {
         file.closeDescriptor()
         staged.state.withLock { state in
             state.snapshot = record.snapshot
+            state.content = record.content
             state.hasNewMetadata = record.hasNewMetadata
             state.attempts = record.attempts
             state.isReleased = true

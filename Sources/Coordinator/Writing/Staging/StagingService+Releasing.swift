@@ -78,7 +78,9 @@ extension StagingService {
         if target.writeType != .through, let content, let id = Self.cachedID(target, content) {
             _ = cache.adopt(file.file, as: id, checksums: content.blocks)
         }
-        file.file.remove()  // nothing, when it was adopted
+        // Nothing is left to do when it was adopted.
+        file.file.remove()
+        file.file.leave()
         try? journal.removeStaged(file.number)
         state.withLock { $0.files[file.number] = nil }
         wakeRoomWaiters()
