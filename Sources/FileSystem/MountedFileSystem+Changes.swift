@@ -123,10 +123,23 @@ extension MountedFileSystem {
         } catch { return answer(.failure(error)) }
         var rest = change
         rest.clearSize()
+        if change.caller.uid != 0, !rest.hasMode, let mode = writing.modeAfterWrite { rest.mode = mode }
         guard rest.hasMode || rest.hasUid || rest.hasGid || rest.hasAccessed || rest.hasModified else {
             return attributes(of: change.inode, file: nil, answer: answer)
         }
         askToSetAttributes(rest, file, answer: answer)
+    }
+
+    /// What the kernel asks for, before somebody without privileges writes, by a SETATTR of nothing.
+    package func endPrivileges(of inode: UInt64, answer: @escaping Answer<WireAttributes>) {
+        attributes(of: inode) { [self] result in
+            guard case .success(let attributes) = result, let mode = attributes.modeWithoutPrivileges else {
+                return answer(result)
+            }
+            link.workers.submit { [self] in
+                setAttributes(WireSetAttributes(inode, mode: mode), file: nil, answer: answer)
+            }
+        }
     }
 
     private func askToSetAttributes(
@@ -155,6 +168,14 @@ extension MountedFileSystem {
         ) { result in
             finish(result.mapError { CoordinationError($0, "") }.entry())
         }
+    }
+}
+
+extension WireSetAttributes {
+    init(_ inode: UInt64, mode: UInt32) {
+        self.init()
+        self.inode = inode
+        self.mode = mode
     }
 }
 

@@ -55,10 +55,12 @@ extension MountedFileSystem {
     /// Ends them; a failure to do so is not the writer's.
     package func dropPrivileges(_ file: OpenFile, answer: @escaping Answer<Void>) {
         guard let mode = file.inode.writing?.modeAfterWrite else { return answer(.success(())) }
-        var change = WireSetAttributes()
-        change.inode = file.inode.number
-        change.mode = mode
-        setAttributes(change, file: nil) { _ in answer(.success(())) }
+        let change = WireSetAttributes(file.inode.number, mode: mode)
+        setAttributes(change, file: nil) { [self] _ in
+            // The kernel has not heard of it.
+            dropPages(of: change.inode)
+            answer(.success(()))
+        }
     }
 
     /// Writes as soon as there is room. The answer comes on any thread.

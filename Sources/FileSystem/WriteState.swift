@@ -82,12 +82,7 @@ final class WriteState: Sendable {
     @inline(__always)
     var modeAfterWrite: UInt32? { isPrivileged.load(ordering: .relaxed) ? reducedMode() : nil }
 
-    private func reducedMode() -> UInt32? {
-        let mode = known.withLock { $0.attributes.mode } & 0o7777
-        // Without the group's execute bit, set-group-id means mandatory locks and stays.
-        let reduced = mode & ~(mode & 0o010 != 0 ? 0o6000 : 0o4000)
-        return reduced == mode ? nil : reduced
-    }
+    private func reducedMode() -> UInt32? { known.withLock { $0.attributes }.modeWithoutPrivileges }
 
     /// The coordinator has said what holds now; it was asked at `namesEpoch`.
     func note(_ attributes: WireAttributes, namesEpoch: UInt64) {
@@ -132,5 +127,15 @@ final class WriteState: Sendable {
             }
         }
         return attributes
+    }
+}
+
+extension WireAttributes {
+    /// The permission bits without what a write ends; nil when that is nothing.
+    var modeWithoutPrivileges: UInt32? {
+        let permissions = mode & 0o7777
+        // Without the group's execute bit, set-group-id means mandatory locks and stays.
+        let reduced = permissions & ~(mode & 0o010 != 0 ? 0o6000 : 0o4000)
+        return reduced == permissions ? nil : reduced
     }
 }

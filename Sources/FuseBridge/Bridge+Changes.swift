@@ -68,6 +68,10 @@ extension Bridge {
         }
     }
 
+    private static let changeable =
+        FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID | FUSE_SET_ATTR_SIZE | FUSE_SET_ATTR_ATIME
+        | FUSE_SET_ATTR_MTIME
+
     /// - Parameter wanted: which fields of `new` count (FUSE_SET_ATTR_…).
     func setAttributes(
         _ raw: fuse_req_t, _ node: fuse_ino_t, _ new: stat, _ wanted: Int32, _ info: UnsafePointer<fuse_file_info>?
@@ -86,8 +90,13 @@ extension Bridge {
             change.modified = WireTimeChange(new.st_mtim, now: wanted & FUSE_SET_ATTR_MTIME_NOW != 0)
         }
         let file: Unmanaged<OpenFile>? = info.flatMap { $0.pointee.handle() }
+        let isEmpty = wanted & Self.changeable == 0
         answer(raw) {
-            fileSystem.setAttributes(change, file: file?.takeUnretainedValue(), answer: $0)
+            if isEmpty {
+                fileSystem.endPrivileges(of: change.inode, answer: $0)
+            } else {
+                fileSystem.setAttributes(change, file: file?.takeUnretainedValue(), answer: $0)
+            }
         } with: { request, attributes in
             request.reply(attributes: stat(attributes), timeout: attributes.timeout)
         }

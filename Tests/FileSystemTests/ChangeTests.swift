@@ -182,9 +182,10 @@ struct ChangeTests {
         #expect(result.output == "b'y'\n", "\(result)")
     }
 
-    @Test("a write by somebody without privileges ends those of the file")
-    func killsPrivileges() async throws {
+    @Test("a write by somebody without privileges ends those of the file", arguments: [false, true])
+    func killsPrivileges(_ isDirect: Bool) async throws {
         let coordinator = try FakeCoordinator()
+        coordinator.script.withLock { $0.writing.grant = .staged(direct: isDirect, room: 1 << 40) }
         let (inode, _) = try coordinator.add("tool", pattern(10), .whole)
         coordinator.script.withLock { $0.writing.modes[inode] = 0o6777 }
         let fixture = try await MountFixture.start(coordinator, readOnly: false)
