@@ -9,9 +9,8 @@ extension StoreContract {
             var metadata = WrittenMetadata()
             metadata.mode = S_IFREG | 0o600
             let upload = try await context.writer.beginUpload(context.path("parts"), metadata)
-            // Out of order, the first twice.
+            // Out of order.
             let last = try await context.part(upload, "parts", 2, Array(bytes[smallest...]))
-            _ = try await context.part(upload, "parts", 1, [UInt8](repeating: 0, count: smallest))
             let first = try await context.part(upload, "parts", 1, Array(bytes[..<smallest]))
             try await context.expectAbsent("parts")
             let pending = try await context.writer.uploads(under: context.root)
@@ -27,6 +26,21 @@ extension StoreContract {
                 "it has another mode")
             let left = try await context.writer.uploads(under: context.root)
             try expect(!left.contains { $0.upload == upload }, "the upload is still under way")
+            return ""
+        },
+        WritingCheck("a part that is sent again replaces the earlier one") { context in
+            let upload = try await context.writer.beginUpload(context.path("again"), .init())
+            do {
+                _ = try await context.part(upload, "again", 1, [1, 2, 3])
+                let part = try await context.part(upload, "again", 1, [4, 5])
+                let made = try await context.writer.completeUpload(
+                    upload, of: context.path("again"), parts: [part], size: 2, if: .none)
+                try await context.expectFound(made, at: "again")
+                try expect(try await context.read("again") == [4, 5], "it has other bytes")
+            } catch {
+                try? await context.writer.abortUpload(upload, of: context.path("again"))
+                throw error
+            }
             return ""
         },
         WritingCheck("an upload on condition of absence never replaces an object") { context in

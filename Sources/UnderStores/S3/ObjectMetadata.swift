@@ -55,11 +55,12 @@ package enum ObjectMetadata {
     }
 
     /// s3fs writes the whole st_mode as a decimal number (33188), rclone writes octal (100644 or 0644). A number that
-    /// is a st_mode when read as decimal is taken so: of the modes of files and links, none looks like that in octal.
+    /// is a st_mode when read as decimal is taken so: of the modes of files and links, none looks like that in octal. A
+    /// leading zero, as Larder writes it, means octal to all of them.
     static func mode(_ text: String) -> UInt32? {
         let types: Set<UInt32> = [S_IFREG, S_IFDIR, S_IFLNK, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK]
         let widest: UInt32 = 0o177777
-        if let decimal = UInt32(text), decimal <= widest, types.contains(decimal & S_IFMT) { return decimal }
+        if !text.hasPrefix("0"), let decimal = UInt32(text), decimal <= widest, types.contains(decimal & S_IFMT) { return decimal }
         guard let octal = UInt32(text, radix: 8), octal <= widest else { return nil }
         return octal <= 0o7777 || types.contains(octal & S_IFMT) ? octal : nil
     }

@@ -30,6 +30,15 @@ extension S3Store {
     package func copyKey(_ key: ByteString, to destination: ByteString) async throws(StoreError) {
         let (source, destination) = (try rawKey(key), try rawKey(destination))
         guard try await behaviour(near: source).copies else { throw noCopies(source) }
+        if source.bytes.last == UInt8(ascii: "/"), let found = try await objectHead(source),
+            found["content-length"] == "0"
+        {
+            // Some stores have directories of their own below markers, and do not copy those.
+            let headers = try MetadataHeaders.headers(
+                of: MetadataHeaders.metadata(of: found), contentType: ContentType.directory, name: name(key))
+            _ = try await putObject(destination, .bytes([]), headers, if: .none)
+            return
+        }
         do throws(StoreError) {
             _ = try await copyOnce(source, expecting: nil, to: destination, nil, sourceHeaders: nil, if: .none)
         } catch {
@@ -94,7 +103,11 @@ extension S3Store {
             throw changed(source, version.map { .version($0) } ?? .none)
         }
         guard let result = S3AnswerDocument(response.body), let tag = result.fields["ETag"], !tag.isEmpty else {
-            throw noCopies(source)
+            // The probe has seen it copy, so it may have done so now without saying it.
+            guard let sourceHeaders, let found = try await objectHead(key),
+                found["content-length"] == sourceHeaders["content-length"]
+            else { throw noCopies(source) }
+            return try attributes(key, found)
         }
         guard let sourceHeaders else { return ObjectAttributes(kind: .file, modified: FileTime(seconds: 0)) }
         let modified = result.fields["LastModified"].flatMap { CivilTime(iso8601: $0) }

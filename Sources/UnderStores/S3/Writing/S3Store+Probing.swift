@@ -73,8 +73,7 @@ struct S3Probe: Sendable {
             behaviour.acceptsVersion = try await put(if: .version(version(tag))) != nil
         }
         behaviour.conditions.putVersion = refusesWrong && behaviour.acceptsVersion && !createsInstead
-        (behaviour.conditions.completeAbsent, behaviour.conditions.completeVersion) = try await askOfCompletion(
-            current: behaviour.acceptsVersion)
+        try await askOfCompletion(&behaviour)
         try await askOfCopies(&behaviour)
         return behaviour
     }
@@ -107,28 +106,27 @@ struct S3Probe: Sendable {
         }
     }
 
-    private func askOfCompletion(
-        current acceptsVersion: Bool
-    ) async throws(StoreError) -> (absent: Bool, version: Bool) {
+    private func askOfCompletion(_ behaviour: inout S3Behaviour) async throws(StoreError) {
         do throws(StoreError) {
-            let absent = try await refuses(.absent)
-            var version = try await refuses(.version(never))
-            if version {
-                try await store.removeKey(key, [])
-                version = try await refuses(.version(never))
-                guard let tag = try await put(if: .none) else { return (absent, false) }
-                if version { version = try await !refuses(.version(self.version(tag))) }
-            }
-            return (absent, version)
+            behaviour.conditions.completeAbsent = try await complete(if: .absent) == nil
+            var refusesWrong = try await complete(if: .version(never)) == nil
+            try await store.removeKey(key, [])
+            if refusesWrong { refusesWrong = try await complete(if: .version(never)) == nil }
+            guard let tag = try await put(if: .none) else { return }
+            let right = behaviour.acceptsVersion ? WriteCondition.version(version(tag)) : .none
+            let answer = try await complete(if: right)
+            behaviour.conditions.completeVersion = refusesWrong && answer != nil && right != .none
+            guard let answer, let found = try await store.objectHead(key) else { return }
+            behaviour.completionTellsTag = !answer.isEmpty && store.version(found) == version(answer)
         } catch {
             // A store without multipart uploads has no conditions on them either.
             guard error.kind == .unsupported || error.kind == .invalid else { throw error }
-            return (false, false)
         }
     }
 
-    /// Whether the completion of an upload is refused for the condition. Leaves an object at the key if not.
-    private func refuses(_ condition: WriteCondition) async throws(StoreError) -> Bool {
+    /// Makes the object by an upload of one part. Its ETag as the completion tells it; nil when the condition was found
+    /// not to hold.
+    private func complete(if condition: WriteCondition) async throws(StoreError) -> String? {
         let upload = try await store.beginUpload(key: key, [])
         do throws(StoreError) {
             let part = try await store.uploadPart(upload, key: key, number: 1, .bytes(content))
@@ -141,8 +139,9 @@ struct S3Probe: Sendable {
                 call.mayFailLate = true
                 return call
             }
-            if !response.isSuccess { try await store.abortUpload(upload, key: key) }
-            return !response.isSuccess
+            guard !response.isSuccess else { return S3AnswerDocument(response.body)?.fields["ETag"] ?? "" }
+            try await store.abortUpload(upload, key: key)
+            return nil
         } catch {
             try? await store.abortUpload(upload, key: key)
             throw error

@@ -44,8 +44,10 @@ extension S3Store {
         var (batch, single): ([ByteString], [ByteString]) = ([], [])
         for path in paths {
             do throws(StoreError) {
-                // What XML cannot hold can be removed all the same.
-                if XMLText.escaped(try rawKey(path)) == nil { single.append(path) } else { batch.append(path) }
+                let key = try rawKey(path)
+                // What XML cannot hold can be removed all the same; and some stores pass over markers in a batch.
+                let isMarker = key.bytes.last == UInt8(ascii: "/") && traits.behaviour != .aws
+                if isMarker || XMLText.escaped(key) == nil { single.append(path) } else { batch.append(path) }
             } catch { failures.append((path, error)) }
         }
         var start = 0
@@ -57,7 +59,8 @@ extension S3Store {
                 single += part
             }
         }
-        return failures + (try await removeSingly(single))
+        // The deepest first, for stores whose directories are real below there.
+        return failures + (try await removeSingly(single.sorted { $0 > $1 }))
     }
 
     private func removeTogether(

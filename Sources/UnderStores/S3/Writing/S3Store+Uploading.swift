@@ -141,7 +141,8 @@ extension S3Store {
         guard response.isSuccess else {
             // A first try whose answer was lost may have completed it.
             if attempts > 1, let found = try await objectHead(key), found["content-length"] == String(size),
-                expected == nil || version(found) == expected.map({ ObjectVersion(ByteString($0)) })
+                expected == nil || traits.behaviour?.completionTellsTag == false
+                    || version(found) == expected.map({ ObjectVersion(ByteString($0)) })
             {
                 return try attributes(key, found)
             }
@@ -152,7 +153,9 @@ extension S3Store {
         let tag = S3AnswerDocument(response.body)?.fields["ETag"]
         guard let found = try await objectHead(key) else { throw changed(key, condition) }
         let made = version(found)
-        if let tag, !tag.isEmpty, ObjectMetadata.version(tag: tag, modified: FileTime(seconds: 0), size: 0) != made {
+        if let tag, !tag.isEmpty, traits.behaviour?.completionTellsTag == true,
+            ObjectMetadata.version(tag: tag, modified: FileTime(seconds: 0), size: 0) != made
+        {
             if !isEnforced { throw changed(key, condition) }
             // Another writer came after; this was a commit all the same, and its attributes end there.
             return ObjectAttributes(

@@ -7,6 +7,8 @@ struct S3Behaviour: Hashable, Sendable {
     var checksCRC32C = false
     /// The ETag of an object that was put as a whole is the MD5 of its bytes.
     var tagsAreMD5 = false
+    /// The ETag that CompleteMultipartUpload answers is the one that the object then has.
+    var completionTellsTag = false
     /// A right `If-Match` is accepted. Where it is not, none is sent.
     var acceptsVersion = true
     /// CopyObject copies.
@@ -22,6 +24,7 @@ struct S3Behaviour: Hashable, Sendable {
         behaviour.conditions = EnforcedConditions(
             putAbsent: true, putVersion: true, completeAbsent: true, completeVersion: true, isKnown: true)
         behaviour.checksCRC32C = true
+        behaviour.completionTellsTag = true
         behaviour.checksCopySource = true
         return behaviour
     }()
