@@ -115,8 +115,8 @@ package final class StagingFile: Sendable {
     /// Bytes that the tier counts for the file.
     package var chargedBytes: UInt64 { state.withLock { $0.charged } }
 
-    /// Nothing is counted for this file any more.
-    func leave() {
+    /// Nothing is counted for this file any more: it has been removed, and nobody needs it.
+    package func leave() {
         let (charged, granted) = state.withLock { state -> (UInt64, UInt64) in
             defer {
                 state.charged = 0
