@@ -26,7 +26,8 @@ package final class CoordinatorLink: Sendable {
         ) throws(CoordinationError) -> CoordinatorClient
 
     /// Tells the kernel what to forget, then calls the second, on any thread. It must neither block nor send itself.
-    package typealias InvalidationHandler = @Sendable (WireInvalidate, _ forgotten: @escaping @Sendable () -> Void) -> Void
+    package typealias InvalidationHandler =
+        @Sendable (WireInvalidate, _ forgotten: @escaping @Sendable () -> Void) -> Void
 
     struct Waiting {
         let body: WireEnvelope.OneOf_Body

@@ -84,7 +84,8 @@ extension MountedFileSystem {
             link.change(.setLock(request)) { [logger] result in
                 guard case .failure(let error) = result else { return }
                 logger.error(
-                    "a lock of process \(request.lock.pid) on inode \(request.inode) was lost with the coordinator: \(error)")
+                    "a lock of process \(request.lock.pid) on inode \(request.inode) was lost with the coordinator: \(error)"
+                )
             }
         }
     }

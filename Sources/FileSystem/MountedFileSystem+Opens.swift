@@ -77,7 +77,8 @@ extension MountedFileSystem {
                 case .success(let path):
                     // A new file that is staged does not exist without its commit, also for who only reads it.
                     let writes = path.kind == .staged || flags & (O_ACCMODE | O_TRUNC) != O_RDONLY
-                    guard case .opened(let opened) = openInodes.add(path, attributes.inode, writes ? .writing : .reading),
+                    guard
+                        case .opened(let opened) = openInodes.add(path, attributes.inode, writes ? .writing : .reading),
                         let file = opened.first?.1
                     else {
                         giveBack(path.lease, path.generation)

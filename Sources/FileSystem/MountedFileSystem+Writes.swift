@@ -19,7 +19,9 @@ extension MountedFileSystem {
     package func write(
         _ file: OpenFile, _ bytes: UnsafeRawBufferPointer, at offset: UInt64, appends: Bool
     ) -> WriteOutcome {
-        guard let writing = file.inode.writing, let descriptor = writing.file else { return .failed(.badFileDescriptor) }
+        guard let writing = file.inode.writing, let descriptor = writing.file else {
+            return .failed(.badFileDescriptor)
+        }
         if let error = writing.error { return .failed(error) }
         let (end, isBeyond) = offset.addingReportingOverflow(UInt64(bytes.count))
         guard !isBeyond, end <= UInt64(Int64.max) else { return .failed(.fileTooLarge) }

@@ -50,7 +50,9 @@ struct AllocationTests {
             let before = allocation_count_of_this_thread()
             var writes = 0
             for index in 0..<1000 {
-                if case .written = fileSystem.write(open, bytes, at: UInt64(index) * 4096, appends: false) { writes += 1 }
+                if case .written = fileSystem.write(open, bytes, at: UInt64(index) * 4096, appends: false) {
+                    writes += 1
+                }
             }
             return (allocation_count_of_this_thread() - before, writes)
         }

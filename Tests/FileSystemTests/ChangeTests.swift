@@ -48,7 +48,8 @@ struct ChangeTests {
         coordinator.script.withLock { $0.writing.modes[FakeTree.root] = 0o777 }
         let fixture = try await MountFixture.start(coordinator, readOnly: false)
         let result = try await fixture.shell(
-            "chmod 777 ${M%/*}; setpriv --reuid=1234 --regid=4321 --clear-groups bash -c 'mkdir $M/d; echo x > $M/f'; mkdir $M/e")
+            "chmod 777 ${M%/*}; setpriv --reuid=1234 --regid=4321 --clear-groups bash -c 'mkdir $M/d; echo x > $M/f'; mkdir $M/e"
+        )
         #expect(result.code == 0, "\(result)")
         let (callers, operations) = coordinator.log.withLock { log in
             (log.callers.map { "\($0.name) \($0.uid) \($0.gid)" }, log.changes.map(\.operation).filter { $0 != 0 })
@@ -87,7 +88,9 @@ struct ChangeTests {
         coordinator.stop()
         try coordinator.start()
         #expect(await child.wait() == 0, "\(child.output)")
-        let (changes, clients) = coordinator.log.withLock { ($0.changes.filter { $0.name == "makeDirectory" }, $0.clients) }
+        let (changes, clients) = coordinator.log.withLock {
+            ($0.changes.filter { $0.name == "makeDirectory" }, $0.clients)
+        }
         #expect(changes.count == 2 && Set(changes.map(\.operation)).count == 1, "\(changes)")
         #expect(clients.count == 1 && clients.first?.count == 16)
     }

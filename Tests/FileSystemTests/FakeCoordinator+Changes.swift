@@ -105,7 +105,8 @@ extension FakeSession {
             if let found { state.lock = found.lock }
             session.reply(to: id, .lockState(state))
         case .setLock(let request):
-            let waiter = FakeWriting.LockWaiter(request: request, operation: operation, session: me) { [session] error in
+            let waiter = FakeWriting.LockWaiter(request: request, operation: operation, session: me) {
+                [session] error in
                 if let error { session.fail(id, error, "\(error)") } else { session.reply(to: id, .done(.init())) }
             }
             var answers = owner.script.withLock { $0.writing.set(waiter) }

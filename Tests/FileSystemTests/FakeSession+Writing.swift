@@ -17,7 +17,8 @@ extension FakeCoordinator.Script {
         if let status = try? writing.staged[inode]?.file.status() {
             attributes.size = status.size
             attributes.blocks = status.blocks
-        } else if case .file(let file) = tree.nodes[inode]?.content, file.grant == .source || file.grant == .passthrough,
+        } else if case .file(let file) = tree.nodes[inode]?.content,
+            file.grant == .source || file.grant == .passthrough,
             let status = try? file.cache.status()
         {
             attributes.size = status.size
@@ -204,7 +205,9 @@ extension FakeSession {
             return (done, [])
         case .listExtendedAttributes(let request):
             var names = WireExtendedAttributeNames()
-            names.names = owner.script.withLock { $0.writing.attributes[request.inode]?.keys.sorted().map(\.data) ?? [] }
+            names.names = owner.script.withLock {
+                $0.writing.attributes[request.inode]?.keys.sorted().map(\.data) ?? []
+            }
             return (.extendedAttributeNames(names), [])
         case .synchronizeDirectory: return (done, [])
         case .commit(let request): return (try answer(request, owner), [])

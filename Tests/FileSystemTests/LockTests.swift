@@ -106,7 +106,8 @@ struct LockTests {
     func presented() async throws {
         let (coordinator, first, second) = try await mounts()
         let holder = try await run(
-            "fcntl.lockf(f, fcntl.LOCK_SH, 10, 20); fcntl.flock(f, fcntl.LOCK_EX); print('locked'); signal.pause()", first)
+            "fcntl.lockf(f, fcntl.LOCK_SH, 10, 20); fcntl.flock(f, fcntl.LOCK_EX); print('locked'); signal.pause()",
+            first)
         #expect(await eventually { holder.output == "locked\n" })
         coordinator.stop()
         coordinator.script.withLock { $0.writing.locks = [] }

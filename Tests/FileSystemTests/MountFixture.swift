@@ -27,7 +27,8 @@ final class MountFixture: Sendable {
         guardian = try Guardian(path)
         link = try coordinator.link(patience: patience)
         mount = try FuseMount.start(
-            options: .init(mountPoint: path, source: "fake://tree,a b", readOnly: readOnly), link: link, logger: quietLogger)
+            options: .init(mountPoint: path, source: "fake://tree,a b", readOnly: readOnly), link: link,
+            logger: quietLogger)
     }
 
     deinit {

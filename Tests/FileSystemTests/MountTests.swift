@@ -146,7 +146,8 @@ struct MountTests {
         for round in UInt64(1)...20 {
             let names = (0..<200).map { ByteString("name-\(round)-\($0)") }
             #expect(
-                try await fixture.shell("for i in {0..199}; do test ! -e $M/name-\(round)-$i || exit 1; done").code == 0)
+                try await fixture.shell("for i in {0..199}; do test ! -e $M/name-\(round)-$i || exit 1; done").code == 0
+            )
             var invalidate = WireInvalidate()
             for name in names {
                 try coordinator.add(name, pattern(round == 20 ? 3 : 1), .inline)

@@ -17,7 +17,8 @@ struct WriteRecoveryTests {
 
     private func run(_ program: String, _ fixture: MountFixture) async throws -> Shell {
         try await Shell.start(
-            "exec python3 -u - <<'END'\nimport os, errno\nM = os.environ['M']\n\(program)\nEND", mountPoint: fixture.path)
+            "exec python3 -u - <<'END'\nimport os, errno\nM = os.environ['M']\n\(program)\nEND",
+            mountPoint: fixture.path)
     }
 
     @Test("a writer waits for room, and writes all of its bytes when there is")
@@ -134,7 +135,8 @@ struct WriteRecoveryTests {
         #expect(await child.wait() == 0)
         #expect(
             await eventually {
-                fixture.coordinator.script.withLock { $0.writing.committed.values.first?.prefix(4) } == Array("late".utf8)[...]
+                fixture.coordinator.script.withLock { $0.writing.committed.values.first?.prefix(4) }
+                    == Array("late".utf8)[...]
             })
     }
 

@@ -78,7 +78,8 @@ struct WriteTests {
             open("\(gate)").read()
             os.fsync(f); os.close(f); print("committed")
             """
-        let child = try await Shell.start("python3 -u - <<'END'\nimport os\nM = os.environ['M']\n\(program)\nEND", mountPoint: fixture.path)
+        let child = try await Shell.start(
+            "python3 -u - <<'END'\nimport os\nM = os.environ['M']\n\(program)\nEND", mountPoint: fixture.path)
         #expect(await eventually { child.output.split(separator: "\n").count == 3 })
         fixture.coordinator.script.withLock { $0.writing.failures = [:] }
         _ = try await fixture.shell("echo > \(gate)")
@@ -110,7 +111,9 @@ struct WriteTests {
         #expect(await eventually { holder.output == "open\n" })
         let writers = try await [run(first, "a"), run(first, "b"), run(second, "c"), run(second, "d")]
         for writer in writers { #expect(await writer.wait() == 0, "\(writer.output)") }
-        let lines = try await first.shell("cp $M/log \(coordinator.directory)/copy; sort -u \(coordinator.directory)/copy | wc -l; wc -l < \(coordinator.directory)/copy")
+        let lines = try await first.shell(
+            "cp $M/log \(coordinator.directory)/copy; sort -u \(coordinator.directory)/copy | wc -l; wc -l < \(coordinator.directory)/copy"
+        )
         #expect(lines.output == "1200\n1200\n")
         kill(holder.pid, SIGKILL)
         _ = await holder.wait()
