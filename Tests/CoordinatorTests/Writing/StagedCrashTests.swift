@@ -190,6 +190,22 @@ import UnderStores
         #expect(!conflicts.map(\.number).contains(fresh.number))
     }
 
+    @Test func aJournalThatEndsTheProcessAgainAndAgainIsMovedAside() async throws {
+        let bench = try StagingBench()
+        _ = try await bench.written("a", pattern(1000))
+        await bench.kill()
+        var logger = Logger(label: "test")
+        logger.logLevel = .critical
+        for turn in 1...5 {
+            // Opened, and dead before all of it was read.
+            let journal = try Journal(directory: bench.path + "/state", bootIdentifier: "boot-1", logger: logger)
+            #expect(journal.isBegunAnew == (turn == 5))
+            journal.close()
+        }
+        try bench.startAgain()
+        #expect(bench.service.conflicts.map(\.path) == ["a"])
+    }
+
     @Test func aDamagedRecordIsSetAsideAndTheOthersGoOn() async throws {
         let bench = try StagingBench()
         let bad = try await bench.written("bad", pattern(1000))

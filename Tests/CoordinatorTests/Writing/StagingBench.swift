@@ -90,6 +90,7 @@ final class StagingBench: @unchecked Sendable {
             await file.state.withLock { $0.beginning }?.value
             await file.state.withLock { $0.upload }?.close()
         }
+        while !journal.isGone { await Task.yield() }
     }
 
     /// Kills and starts again, without attaching the store.

@@ -15,6 +15,7 @@ package final class Journal: Sendable {
 
     private struct State {
         var environment: LMDBEnvironment?
+        weak var closing: LMDBEnvironment?
         var reports: [String] = []
         var nextNumber: UInt64 = 0
         var numbersEnd: UInt64 = 0
@@ -22,6 +23,7 @@ package final class Journal: Sendable {
 
     let staged, parts, uploads, renames, operations, meta, damaged: LMDBTable
     private let state: Lock<State>
+    private let attempts: OpeningAttempts
     let logger: Logger
     /// Whether the file that was there could not be used, and was moved aside.
     package let isBegunAnew: Bool
@@ -33,13 +35,17 @@ package final class Journal: Sendable {
     package init(directory: String, bootIdentifier: String, logger: Logger) throws(LMDBError) {
         self.logger = logger
         let path = directory + "/journal.lmdb"
+        attempts = OpeningAttempts(directory: directory)
         var opened: Opened
         do throws(LMDBError) {
+            // LMDB may end the process over a page that it cannot make sense of, again and again.
+            if attempts.begin() > OpeningAttempts.patience { throw LMDBError(EIO) }
             opened = try Self.open(path)
             isBegunAnew = false
         } catch {
             let aside = "\(path).damaged-\(FileTime.now().seconds)"
             guard rename(path, aside) == 0 else { throw error }
+            attempts.end()
             unlink(path + "-lock")
             opened = try Self.open(path)
             opened.reports = ["the journal could not be used (\(error)) and was moved to \(aside)"]
@@ -91,11 +97,15 @@ package final class Journal: Sendable {
     /// Closes the file, as a kill would; every later call fails.
     package func close() {
         let environment = state.withLock { state in
+            state.closing = state.environment
             defer { state.environment = nil }
             return state.environment
         }
         withExtendedLifetime(environment) {}
     }
+
+    /// Whether the file is closed and the last transaction has ended: LMDB files must not be open twice in a process.
+    var isGone: Bool { state.withLock { $0.environment == nil && $0.closing == nil } }
 
     func environment() throws(LMDBError) -> LMDBEnvironment {
         guard let environment = state.withLock({ $0.environment }) else { throw LMDBError(EBADF) }
@@ -176,6 +186,9 @@ package final class Journal: Sendable {
         }
         return found
     }
+
+    /// The journal could be opened and read.
+    func noteRead() { attempts.end() }
 
     func report(_ line: String) {
         logger.error("\(line)")

@@ -52,6 +52,7 @@ package final class StagingService: Sendable {
         pool = Self.sharedPool
         budget = UploadBudget(uploads: configuration.parallelUploads, unit: configuration.parts.first)
         try takeStock()
+        journal.noteRead()
     }
 
     var isClosed: Bool { closed.load(ordering: .acquiring) }
