@@ -9,24 +9,62 @@ extension ClientSession {
     func change(
         _ body: WireEnvelope.OneOf_Body, id: UInt64, operation: UInt64
     ) async throws(CoordinationError) {
+        let directories = Self.directories(of: body)
+        busy.enter(directories)
+        defer { busy.leave(directories) }
         let client = state.withLock { $0.client }
         guard operation != 0, client.count == 16 else {
             let answer = try await change(body)
+            await services.sessions.settleChange(in: directories, from: self)
             reply(answer, to: id)
             return
         }
         let key = OperationLog.Key(client: client, operation: operation)
-        let answer = try await services.operations.once(key, isKept: Self.isRemembered(body)) {
-            () async throws(CoordinationError) in
-            try await self.change(body)
+        let answer: Answer
+        if case .create(let request) = body {
+            answer = try await create(request, once: key)
+        } else {
+            answer = try await services.operations.once(key) { () async throws(CoordinationError) in
+                try await self.change(body)
+            }
         }
+        await services.sessions.settleChange(in: directories, from: self)
         reply(answer, to: id)
     }
 
-    /// Answers that a lease of this session stands behind mean nothing to another session; what they made is found by
-    /// asking again.
-    private static func isRemembered(_ body: WireEnvelope.OneOf_Body) -> Bool {
-        if case .create = body { false } else { true }
+    /// The directories whose locks the kernel holds while it waits for the answer.
+    private static func directories(of body: WireEnvelope.OneOf_Body) -> Set<UInt64> {
+        switch body {
+        case .create(let request): [request.parent]
+        case .makeNode(let request): [request.parent]
+        case .makeDirectory(let request): [request.parent]
+        case .makeSymbolicLink(let request): [request.parent]
+        case .makeHardLink(let request): [request.parent]
+        case .remove(let request): [request.parent]
+        case .rename(let request): [request.parent, request.newParent]
+        default: []
+        }
+    }
+
+    /// A lease means nothing to another session, so a creation is remembered by its inode, which is then opened again.
+    private func create(
+        _ request: WireCreate, once key: OperationLog.Key
+    ) async throws(CoordinationError) -> Answer {
+        if let known = try services.operations.recall(key), case .entry(let entry) = known.body {
+            var open = LeaseService.Open(
+                inode: entry.attributes.inode,
+                flags: CInt(truncatingIfNeeded: request.flags) & ~(O_TRUNC | O_ACCMODE) | O_RDWR,
+                origin: origin(request.caller))
+            open.device = device(request.passthrough)
+            let grant = try await services.leases.open(open, into: leases)
+            var created = WireCreated()
+            created.opened = grant.opened
+            created.entry.attributes = grant.opened.attributes
+            return Answer(body: .created(created), descriptors: grant.descriptors)
+        }
+        let answer = try await create(request)
+        if case .created(let created) = answer.body { services.operations.note(.entry(created.entry), key) }
+        return answer
     }
 
     private func reply(_ answer: Answer, to id: UInt64) {
@@ -171,6 +209,7 @@ extension ClientSession {
         committed.attributes = try await services.leases.commit(
             lease, synchronize: request.synchronize, written: request.written,
             ChangeService.Origin(session: number, caller: Caller(uid: 0, gid: 0)))
+        await services.sessions.settleChange(in: [], from: self)
         session.reply(to: id, .committed(committed))
     }
 

@@ -32,6 +32,7 @@ final class ClientSession: SessionHandler {
     let leases = LeaseTable()
     let state = Lock(State())
     let notices: NoticeQueue
+    let busy = BusyDirectories()
 
     init(_ session: Session, services: Services) {
         self.session = session

@@ -38,7 +38,8 @@ final class NoticeQueue: Sendable {
             return state.entries <= Self.maximumEntries
         }
         guard fits else {
-            logger.warning("session \(session.number) of pid \(session.peer.pid) does not read its notices and is closed")
+            logger.warning(
+                "session \(session.number) of pid \(session.peer.pid) does not read its notices and is closed")
             return session.disconnect()
         }
         thread.submit { [self] in

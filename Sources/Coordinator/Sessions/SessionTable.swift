@@ -28,6 +28,32 @@ final class SessionTable: Sendable {
         for mount in mounts() where mount.number != origin { mount.notices.tell(message) }
     }
 
+    /// How long a change waits at most for the kernel of another mount.
+    private static let changePatience: Duration = .seconds(1)
+
+    /// Waits until the kernels of the other mounts have forgotten what a change has made wrong, so that it is seen through
+    /// all of them once its caller is answered.
+    ///
+    /// A mount whose kernel itself waits for the answer to a change in one of the directories is not waited for: it
+    /// forgets as soon as it has that answer, and two mounts that change one directory would else wait for each other.
+    func settleChange(in directories: Set<UInt64>, from origin: ClientSession) async {
+        let others = mounts().filter { $0.acknowledges && $0 !== origin }
+        guard !others.isEmpty else { return }
+        await withTaskGroup(of: Void.self) { group in
+            for mount in others {
+                group.addTask {
+                    await withTaskGroup(of: Void.self) { race in
+                        race.addTask { _ = await mount.notices.settled() }
+                        race.addTask { await mount.busy.wait(for: directories) }
+                        race.addTask { try? await Task.sleep(for: Self.changePatience) }
+                        await race.next()
+                        race.cancelAll()
+                    }
+                }
+            }
+        }
+    }
+
     /// Waits until the kernels of all mounts have forgotten what they were told before this call, so that no reader of this
     /// node sees it any more. Mounts that leave meanwhile count as done, and so do those of a release that cannot say.
     ///

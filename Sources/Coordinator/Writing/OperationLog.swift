@@ -26,12 +26,10 @@ final class OperationLog: Sendable {
     }
 
     /// The answer of an operation: noted before, of one under way, or of `work`.
-    /// - Parameter isKept: whether the answer means something to a later session.
     func once(
-        _ key: Key, isKept: Bool, _ work: @escaping @Sendable () async throws(CoordinationError) -> ClientSession.Answer
+        _ key: Key, _ work: @escaping @Sendable () async throws(CoordinationError) -> ClientSession.Answer
     ) async throws(CoordinationError) -> ClientSession.Answer {
-        guard isKept else { return try await work() }
-        return try await flights.run(key) { [self] () async throws(CoordinationError) in
+        try await flights.run(key) { [self] () async throws(CoordinationError) in
             if let known = try recall(key) { return known }
             do throws(CoordinationError) {
                 let answer = try await work()
@@ -47,7 +45,8 @@ final class OperationLog: Sendable {
         }
     }
 
-    private func recall(_ key: Key) throws(CoordinationError) -> ClientSession.Answer? {
+    /// What was noted; nil when nothing was. Throws the failure that was.
+    func recall(_ key: Key) throws(CoordinationError) -> ClientSession.Answer? {
         guard let bytes = try? journal.result(of: key.operation, by: key.client),
             let body = (try? WireEnvelope(serializedBytes: bytes))?.body
         else { return nil }
@@ -57,7 +56,8 @@ final class OperationLog: Sendable {
         return ClientSession.Answer(body: body)
     }
 
-    private func note(_ body: WireEnvelope.OneOf_Body, _ key: Key) {
+    /// Keeps an answer for the case that the operation is sent again.
+    func note(_ body: WireEnvelope.OneOf_Body, _ key: Key) {
         var envelope = WireEnvelope()
         envelope.body = body
         do {
