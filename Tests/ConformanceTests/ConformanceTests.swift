@@ -47,6 +47,9 @@ import Testing
     @Test(arguments: ConformanceTarget.all, ConformanceCase.locking)
     func lock(target: ConformanceTarget, testCase: ConformanceCase) async throws { try await run(testCase, target) }
 
+    @Test(arguments: ConformanceTarget.all, ConformanceCase.lacking)
+    func lack(target: ConformanceTarget, testCase: ConformanceCase) async throws { try await run(testCase, target) }
+
     @Test func everyDocumentedDifferenceIsOfACaseThatExists() {
         let names = Set(ConformanceCase.all.map(\.name))
         #expect(names.count == ConformanceCase.all.count, "two cases have one name")
@@ -64,7 +67,7 @@ import Testing
 extension ConformanceCase {
     static let all =
         opening + creating + removing + renaming + resizing + owning + timing + permitting + refusing + naming
-        + describing + listing + transferring + locking
+        + describing + listing + transferring + locking + lacking
 }
 
 @Suite struct FileExerciserTests {

@@ -3,8 +3,9 @@ import Platform
 
 extension ConformanceCase {
     static let listing: [ConformanceCase] = [
-        ConformanceCase("a directory of 3000 names is listed with each name once") { s in
-            let names = (0..<3000).map { "name-\($0)-" + String(repeating: "x", count: $0 % 60) }
+        ConformanceCase("a directory of many names is listed with each name once") { s in
+            let count = s.target == .s3Mount ? 1200 : 3000  // each is a request, and a listing's page has 1000
+            let names = (0..<count).map { "name-\($0)-" + String(repeating: "x", count: $0 % 60) }
             for name in names { try s.need("make", s.at.make(name)) }
             let listed = s.at.names()
             s.equal("how many are listed", listed.count, names.count)
@@ -16,27 +17,29 @@ extension ConformanceCase {
             try s.need("mkdir", s.at.mkdir("d"))
             try s.need("make", s.at.make("d/f"))
             try s.need("symlink", s.at.symlink("f", "d/l"))
-            try s.need("mkfifo", s.at.mknod("d/p", S_IFIFO | 0o600))
+            if s.has(.nodes) { try s.need("mkfifo", s.at.mknod("d/p", S_IFIFO | 0o600)) }
             let entries = directoryEntries(s.at.path("d"))
-            s.equal("the names", Set(entries.keys), [".", "..", "f", "l", "p"])
+            s.equal("the names", Set(entries.keys), Set([".", "..", "f", "l"] + (s.has(.nodes) ? ["p"] : [])))
             s.equal("the inode of .", entries["."]?.inode, s.at.status("d")?.inode)
             s.equal("the inode of ..", entries[".."]?.inode, s.at.status()?.inode)
             s.equal("the type of a link", entries["l"]?.type, UInt8(DT_LNK))
-            s.equal("the type of a pipe", entries["p"]?.type, UInt8(DT_FIFO))
+            if s.has(.nodes) { s.equal("the type of a pipe", entries["p"]?.type, UInt8(DT_FIFO)) }
         },
         ConformanceCase("what is there all the time is listed once while other names come and go") { s in
             let stable = Set((0..<400).map { "stable-\($0)" })
             for name in stable { try s.need("make", s.at.make(name)) }
-            let (at, stop) = (s.at, OneShot<Bool>())
+            let (at, started, stop) = (s.at, OneShot<Bool>(), OneShot<Bool>())
             let changes = inBackground { () -> Int in
                 var count = 0
                 while stop.wait(timeout: .zero) == nil {
                     _ = at.make("moving-\(count % 50)")
                     _ = at.unlink("moving-\((count + 25) % 50)")
                     count += 1
+                    started.set(true)
                 }
                 return count
             }
+            waitFor(started)
             for _ in 0..<20 {
                 let listed = s.at.names().filter { $0.hasPrefix("stable") }
                 s.equal("names that were there all the time", listed.count, stable.count)
@@ -46,7 +49,8 @@ extension ConformanceCase {
             s.check("names came and went meanwhile", changes() > 0)
         },
         ConformanceCase("removing what readdir has given, while it goes on, removes all") { s in
-            for index in 0..<1500 { try s.need("make", s.at.make("f\(index)")) }
+            let count = s.target == .s3Mount ? 300 : 1500
+            for index in 0..<count { try s.need("make", s.at.make("f\(index)")) }
             let directory = try s.require("the directory", opendir(s.at.root))
             var removed = 0
             while let entry = readdir(directory) {
@@ -58,7 +62,7 @@ extension ConformanceCase {
                 removed += 1
             }
             closedir(directory)
-            s.equal("names removed", removed, 1500)
+            s.equal("names removed", removed, count)
             s.equal("what is left", s.at.names(), [])
         },
         ConformanceCase("seekdir goes back to where telldir was") { s in

@@ -59,7 +59,8 @@ extension ConformanceCase {
             let file = try s.require("a descriptor", s.at.open("f", O_RDWR).file)
             func another(_ call: String) -> Int32 {
                 let program =
-                    "import fcntl,sys\nf=open(sys.argv[1],'r+')\ntry:\n \(call)\nexcept OSError as e:\n sys.exit(e.errno)"
+                    "import fcntl,sys\nf=open(sys.argv[1],'r+')\n"
+                    + "try:\n \(call)\nexcept OSError as e:\n sys.exit(e.errno)"
                 guard let python = try? TestTools.path("python3"),
                     let pid = try? ChildProcess.start(
                         python, arguments: ["python3", "-c", program, path], environment: [:], descriptors: .init(),

@@ -34,6 +34,7 @@ extension ConformanceCase {
             for (what, error) in calls { s.expect("\(what) with 256 bytes", ENAMETOOLONG, error) }
         },
         ConformanceCase("a path has up to 4095 bytes, and what lies deeper is reached step by step") { s in
+            guard s.has(.longPaths) else { return }
             let part = String(repeating: "p", count: 200)
             var path = s.at.root
             try s.need("chdir", s.at.chdir())
@@ -193,10 +194,9 @@ extension ConformanceCase {
             try s.need("chmod", s.at.chmod("f", 0o600))
             s.equal("reading by who may not", User.alice.run { larder_getxattr(path, "user.a", nil, 0) }, -Int(EACCES))
             s.equal("through a link", larder_getxattr(s.at.path("link"), "user.a", nil, 0), 1)
-            s.expect(
-                "setting user. on a pipe", EPERM,
-                s.at.mknod("pipe", S_IFIFO | 0o666) == 0
-                    ? -larder_setxattr(s.at.path("pipe"), "user.a", [1], 1) : EINVAL)
+            guard s.has(.nodes) else { return }
+            try s.need("mkfifo", s.at.mknod("pipe", S_IFIFO | 0o666))
+            s.expect("setting user. on a pipe", EPERM, -larder_setxattr(s.at.path("pipe"), "user.a", [1], 1))
         },
     ]
 }
@@ -218,9 +218,10 @@ private struct Attributes {
         errorNumber { () throws(Errno) in _ = try file.extendedAttribute(ByteString(name)) }
     }
     func value(_ name: String) -> [UInt8]? { try? file.extendedAttribute(ByteString(name)).bytes }
-    // Security modules may have put names of their own.
+    // Security modules may have put names of their own, and Larder shows what it knows under `user.larder.`.
     func names() -> [String]? {
-        try? file.extendedAttributeNames().map(\.description).filter { $0.hasPrefix("user.") }.sorted()
+        try? file.extendedAttributeNames().map(\.description)
+            .filter { $0.hasPrefix("user.") && !$0.hasPrefix("user.larder.") }.sorted()
     }
 }
 

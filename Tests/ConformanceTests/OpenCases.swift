@@ -32,13 +32,13 @@ extension ConformanceCase {
         ConformanceCase("O_TRUNC empties a file and keeps its mode, owner and links") { s in
             try s.need("make", s.at.make("f", "bytes", 0o604))
             try s.need("chown", s.at.chown("f", 61001, 62001))
-            try s.need("link", s.at.link("f", "g"))
+            if s.has(.hardLinks) { try s.need("link", s.at.link("f", "g")) }
             s.ok("open with O_TRUNC", s.at.openError("f", O_WRONLY | O_TRUNC))
-            let status = s.at.status("g")
+            let status = s.at.status(s.has(.hardLinks) ? "g" : "f")
             s.equal("the size", status?.size, 0)
             s.equal("the mode", s.at.permissions("f"), 0o604)
             s.equal("the owner", status?.uid, 61001)
-            s.equal("the links", status?.links, 2)
+            s.equal("the links", status?.links, s.has(.hardLinks) ? 2 : 1)
         },
         ConformanceCase("O_APPEND writes at the end wherever the position is, and reads anywhere") { s in
             try s.need("make", s.at.make("f", "one,"))
@@ -113,6 +113,7 @@ extension ConformanceCase {
             s.equal("the size", s.at.status("d/f")?.size, 3)
         },
         ConformanceCase("a file without a name is made with O_TMPFILE, and can be given one") { s in
+            guard s.has(.namelessFiles) else { return }
             let (file, error) = s.at.open("", O_RDWR | 0o20_000_000 | O_DIRECTORY, 0o600)
             s.ok("open with O_TMPFILE", error)
             guard let file else { return }
@@ -123,6 +124,7 @@ extension ConformanceCase {
             s.equal("its bytes by the new name", s.at.contents("f"), "abc")
         },
         ConformanceCase("opening a pipe to write without a reader, and a socket, is ENXIO") { s in
+            guard s.has(.nodes) else { return }
             try s.need("mkfifo", s.at.mknod("pipe", S_IFIFO | 0o600))
             try s.need("mknod of a socket", s.at.mknod("socket", S_IFSOCK | 0o600))
             s.expect("the pipe", ENXIO, s.at.openError("pipe", O_WRONLY | O_NONBLOCK))

@@ -127,8 +127,8 @@ extension ConformanceCase {
             s.ok("make", user.run { at.make("d/f", "", 0o644) })
             s.ok("mkdir", user.run { at.mkdir("d/s", 0o755) })
             s.ok("symlink", user.run { at.symlink("f", "d/l") })
-            s.ok("mkfifo", user.run { at.mknod("d/p", S_IFIFO | 0o600) })
-            for name in ["f", "s", "l", "p"] {
+            if s.has(.nodes) { s.ok("mkfifo", user.run { at.mknod("d/p", S_IFIFO | 0o600) }) }
+            for name in ["f", "s", "l", "p"] where name != "p" || s.has(.nodes) {
                 s.equal("the group of d/\(name)", s.at.status("d/\(name)")?.gid, 62009)
                 s.equal("the owner of d/\(name)", s.at.status("d/\(name)")?.uid, user.uid)
             }

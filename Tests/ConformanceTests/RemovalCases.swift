@@ -7,9 +7,9 @@ extension ConformanceCase {
             try s.need("make", s.at.make("file"))
             try s.need("symlink", s.at.symlink("kept", "link"))
             try s.need("make", s.at.make("kept"))
-            try s.need("mkfifo", s.at.mknod("pipe", S_IFIFO | 0o600))
+            if s.has(.nodes) { try s.need("mkfifo", s.at.mknod("pipe", S_IFIFO | 0o600)) }
             try s.need("mkdir", s.at.mkdir("directory"))
-            for name in ["file", "link", "pipe"] {
+            for name in ["file", "link", "pipe"] where name != "pipe" || s.has(.nodes) {
                 s.ok("unlink of a \(name)", s.at.unlink(name))
                 s.expect("stat of the removed \(name)", ENOENT, s.at.statusError(name, following: false))
             }
@@ -54,6 +54,7 @@ extension ConformanceCase {
             s.equal("its bytes then", file.text(), "Bytes")
         },
         ConformanceCase("removing one of two names changes the ctime and the count of the other") { s in
+            guard s.has(.hardLinks) else { return }
             try s.need("make", s.at.make("a"))
             try s.need("link", s.at.link("a", "b"))
             let before = s.at.status("b")?.changed
@@ -75,9 +76,9 @@ extension ConformanceCase {
             s.expect("below a file", ENOTDIR, s.at.rmdir("file/x"))
             s.expect("\".\"", EINVAL, s.at.rmdir("empty/."))
             s.expect("\"..\"", ENOTEMPTY, s.at.rmdir("empty/.."))
-            s.equal("links of the parent before", s.at.links(), 4)
+            if s.has(.directoryLinks) { s.equal("links of the parent before", s.at.links(), 4) }
             s.ok("an empty directory", s.at.rmdir("empty"))
-            s.equal("links of the parent after", s.at.links(), 3)
+            if s.has(.directoryLinks) { s.equal("links of the parent after", s.at.links(), 3) }
             s.ok("unlink of what was in the full one", s.at.unlink("full/f"))
             s.ok("rmdir with a slash behind", s.at.rmdir("full/"))
         },

@@ -21,8 +21,9 @@ extension ConformanceCase {
 
     static let renaming: [ConformanceCase] = [
         ConformanceCase("rename of every kind over every kind") { s in
-            for old in Kind.allCases {
-                for new in Kind.allCases {
+            let kinds = Kind.allCases.filter { $0 != .pipe || s.has(.nodes) }
+            for old in kinds {
+                for new in kinds {
                     let what = "\(old.rawValue) over \(new.rawValue)"
                     let (from, to) = ("from-\(old.rawValue)-\(new.rawValue)", "to-\(old.rawValue)-\(new.rawValue)")
                     try s.need("make \(old.rawValue)", old.make(from, in: s.at))
@@ -48,11 +49,13 @@ extension ConformanceCase {
         },
         ConformanceCase("rename to the same name or another name of the same file does nothing") { s in
             try s.need("make", s.at.make("a", "x"))
-            try s.need("link", s.at.link("a", "b"))
             try s.need("mkdir", s.at.mkdir("d"))
             s.ok("a file to itself", s.at.rename("a", "a"))
-            s.ok("a file to its other name", s.at.rename("a", "b"))
-            s.equal("the names", Set(s.at.names()), ["a", "b", "d"])
+            if s.has(.hardLinks) {
+                try s.need("link", s.at.link("a", "b"))
+                s.ok("a file to its other name", s.at.rename("a", "b"))
+                s.equal("the names", Set(s.at.names()), ["a", "b", "d"])
+            }
             s.ok("a directory to itself", s.at.rename("d", "d"))
         },
         ConformanceCase("a directory is never moved below itself, nor over one it lies in") { s in
@@ -69,8 +72,10 @@ extension ConformanceCase {
             try s.need("make", s.at.make("from/d/e/f", "deep"))
             let open = s.at.open("from/d/e/f", O_RDWR).file
             s.ok("rename", s.at.rename("from/d", "to/d"))
-            s.equal("links of the old parent", s.at.links("from"), 2)
-            s.equal("links of the new parent", s.at.links("to"), 3)
+            if s.has(.directoryLinks) {
+                s.equal("links of the old parent", s.at.links("from"), 2)
+                s.equal("links of the new parent", s.at.links("to"), 3)
+            }
             s.equal("the inode of ..", s.at.status("to/d/..")?.inode, s.at.status("to")?.inode)
             s.equal("bytes deep in it", s.at.contents("to/d/e/f"), "deep")
             s.expect("the old path", ENOENT, s.at.statusError("from/d/e/f"))
@@ -157,6 +162,7 @@ extension ConformanceCase {
             s.expect("of nothing", ENOENT, s.at.rename("a", "x", flags: noReplace))
         },
         ConformanceCase("RENAME_EXCHANGE swaps two names, whatever they are") { s in
+            guard s.has(.exchange) else { return }
             let exchange: CInt = 2
             for name in ["p", "q", "p/d"] { try s.need("mkdir", s.at.mkdir(name)) }
             try s.need("make", s.at.make("q/f", "file"))

@@ -60,6 +60,9 @@ final class Scene {
         }
     }
 
+    /// Whether the target can have this; `lacking` checks what happens where it cannot.
+    func has(_ feature: Feature) -> Bool { target.lacks[feature] == nil }
+
     func fail(_ message: String) { failures.append(message) }
 
     private func judge(_ what: String, holds: Bool, _ verdict: String, _ errorNumber: CInt?) {

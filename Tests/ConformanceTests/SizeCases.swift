@@ -28,10 +28,12 @@ extension ConformanceCase {
         },
         ConformanceCase("a file grows to gigabytes without taking space") { s in
             let file = try s.require("a file", s.at.open("f", O_RDWR | O_CREAT).file)
-            let size = 5 << 30
+            let size = s.has(.sparseFiles) ? 5 << 30 : 40 << 20
             s.ok("up", file.truncate(size))
             s.equal("the size", s.at.status("f")?.size, UInt64(size))
-            s.check("it takes less than 1 MiB", (s.at.status("f")?.blocks ?? .max) < 2048)
+            if s.has(.sparseFiles) {
+                s.check("it takes less than 1 MiB", (s.at.status("f")?.blocks ?? .max) < 2048)
+            }
             s.ok("a write at the end", file.put("end", at: size - 3))
             s.equal("the end", file.text(100, at: size - 3), "end")
             s.equal("the middle", file.bytes(4, at: size / 2), [0, 0, 0, 0])
@@ -41,11 +43,13 @@ extension ConformanceCase {
             try s.need("make", s.at.make("f", "abc"))
             try s.need("mkdir", s.at.mkdir("d"))
             try s.need("symlink", s.at.symlink("f", "link"))
-            try s.need("mkfifo", s.at.mknod("pipe", S_IFIFO | 0o600))
+            if s.has(.nodes) {
+                try s.need("mkfifo", s.at.mknod("pipe", S_IFIFO | 0o600))
+                s.expect("a pipe", EINVAL, s.at.truncate("pipe", 0))
+            }
             s.expect("a negative size", EINVAL, s.at.truncate("f", -1))
             s.expect("the largest number", anyOf: [EFBIG, EINVAL], s.at.truncate("f", Int.max))
             s.expect("a directory", EISDIR, s.at.truncate("d", 0))
-            s.expect("a pipe", EINVAL, s.at.truncate("pipe", 0))
             s.expect("nothing", ENOENT, s.at.truncate("none", 0))
             s.expect("below a file", ENOTDIR, s.at.truncate("f/x", 0))
             s.equal("the size after all that", s.at.status("f")?.size, 3)
@@ -109,6 +113,7 @@ extension ConformanceCase {
             s.expect("punch without FALLOC_FL_KEEP_SIZE", EOPNOTSUPP, -larder_fallocate(file.raw, punchHole, 0, 4096))
         },
         ConformanceCase("a collapsed or inserted range moves what is behind it") { s in
+            guard s.has(.collapsing) else { return }
             let block = 1 << 17  // of whole blocks, whatever their size
             let parts = (1...4).map { [UInt8](repeating: $0, count: block) }
             let file = try s.require("a file", s.at.open("f", O_RDWR | O_CREAT).file)
