@@ -96,14 +96,15 @@ package final class RcloneS3Server: S3TestServer {
     /// Change objects here behind the store's back.
     package let directory: TemporaryDirectory
 
-    package static func start() async throws -> RcloneS3Server {
+    /// - Parameter directoryCacheTime: `0s` shows at once what changes behind its back; then its removals take seconds.
+    package static func start(directoryCacheTime: String = "0s") async throws -> RcloneS3Server {
         let directory = try TemporaryDirectory()
         let port = try freePort()
         let process = try await TestProcess.start(
             TestTools.path("rclone"),
             [
                 "serve", "s3", "--addr", "127.0.0.1:\(port)", "--auth-key", "larder-test,larder-test-secret",
-                "--vfs-cache-mode", "off", "--dir-cache-time", "0s", directory.path,
+                "--vfs-cache-mode", "off", "--dir-cache-time", directoryCacheTime, directory.path,
             ],
             environment: ["HOME": directory.path, "RCLONE_CONFIG": "/dev/null"])
         let endpoint = "http://127.0.0.1:\(port)"

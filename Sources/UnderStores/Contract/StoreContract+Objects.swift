@@ -109,7 +109,8 @@ extension StoreContract {
             }
             let keys = try await context.keys(under: "odd")
             try expect(Set(keys) == Set(names), "the keys are \(keys)")
-            let failures = try await context.writer.removeAll(names.map { context.path(ByteString("odd").appending(component: $0)) })
+            let failures = try await context.writer.removeAll(
+                names.map { context.path(ByteString("odd").appending(component: $0)) })
             try expect(failures.isEmpty, "\(failures)")
             try expect(try await context.keys(under: "odd").isEmpty, "not all were removed")
             return ""
@@ -120,7 +121,9 @@ extension StoreContract {
             // The prefix of the store takes its part too; find the longest that it lets through.
             while name.count < longest - context.root.count - 1 {
                 let room = longest - context.root.count - 2 - name.count
-                name = room > 0 ? name.appending(component: ByteString([UInt8](repeating: 107, count: min(room, 200)))) : name + "k"
+                name =
+                    room > 0
+                    ? name.appending(component: ByteString([UInt8](repeating: 107, count: min(room, 200)))) : name + "k"
             }
             try await context.expectError(.nameTooLong, from: "a put of one byte more") {
                 try await context.put(name + "kk", [1])

@@ -75,7 +75,8 @@ struct WritingContext: Sendable {
 
     @discardableResult
     func put(
-        _ name: ByteString, _ bytes: [UInt8], _ metadata: WrittenMetadata = .init(), if condition: WriteCondition = .none
+        _ name: ByteString, _ bytes: [UInt8], _ metadata: WrittenMetadata = .init(),
+        if condition: WriteCondition = .none
     ) async throws -> ObjectAttributes {
         try await writer.put(path(name), body(bytes), metadata, if: condition)
     }
@@ -103,7 +104,8 @@ struct WritingContext: Sendable {
         try expect(
             found.kind == made.kind && found.size == made.size && found.version == made.version,
             "\"\(name)\" is \(found.kind) of \(found.size) bytes, version \(found.version?.description ?? "none"), "
-                + "but was said to be \(made.kind) of \(made.size) bytes, version \(made.version?.description ?? "none")")
+                + "but was said to be \(made.kind) of \(made.size) bytes, version \(made.version?.description ?? "none")"
+        )
     }
 
     func expectError(

@@ -64,7 +64,8 @@ extension FaultStore: ObjectWriting {
     }
 
     package func uploads(under directory: ByteString) async throws(StoreError) -> [PendingUpload] {
-        try await change(.uploads, directory) { writer throws(StoreError) in try await writer.uploads(under: directory) }
+        try await change(.uploads, directory) { writer throws(StoreError) in try await writer.uploads(under: directory)
+        }
     }
 
     package func copy(

@@ -136,7 +136,8 @@ struct MemoryObjects {
         let isDirectory = kind == .directory
         return ObjectAttributes(
             kind: kind, size: isDirectory ? 0 : UInt64(object.bytes.count), version: isDirectory ? nil : object.version,
-            modified: object.metadata.modified ?? object.modified, permissions: object.metadata.mode.map { $0 & 0o7777 },
+            modified: object.metadata.modified ?? object.modified,
+            permissions: object.metadata.mode.map { $0 & 0o7777 },
             uid: object.metadata.uid, gid: object.metadata.gid)
     }
 

@@ -136,7 +136,8 @@ struct S3Judge: Sendable {
         case "NotImplemented": 501
         case _ where busyCodes.contains(code): 503
         case "InvalidPart", "InvalidPartOrder", "InvalidRequest", "EntityTooLarge", "EntityTooSmall",
-            "InvalidArgument", "MalformedXML", "InvalidObjectState": 400
+            "InvalidArgument", "MalformedXML", "InvalidObjectState":
+            400
         default: 500
         }
     }

@@ -19,7 +19,9 @@ import Testing
         #expect(MetadataHeaders.metadata(of: try headers(metadata)).mode == mode)
     }
 
-    @Test(arguments: [(0, 0, "0"), (5, 1, "5.000000001"), (1_700_000_000, 120_000_000, "1700000000.120000000"), (-7, 5, "-7")])
+    @Test(arguments: [
+        (0, 0, "0"), (5, 1, "5.000000001"), (1_700_000_000, 120_000_000, "1700000000.120000000"), (-7, 5, "-7"),
+    ])
     func everyTimeIsReadBack(_ seconds: Int64, _ nanoseconds: UInt32, _ text: String) throws {
         var metadata = WrittenMetadata()
         metadata.modified = FileTime(seconds: seconds, nanoseconds: nanoseconds)
@@ -59,7 +61,8 @@ import Testing
             "x-amz-storage-class": "GLACIER",
         ]
         let headers = try headers(metadata)
-        #expect(headers.fields.map(\.name).filter { $0 == "x-amz-meta-uid" }.count == 1 && headers["x-amz-meta-uid"] == "5")
+        #expect(
+            headers.fields.map(\.name).filter { $0 == "x-amz-meta-uid" }.count == 1 && headers["x-amz-meta-uid"] == "5")
         #expect(headers["x-amz-meta-mode"] == nil && headers["x-amz-meta-x"] == "y" && headers["expires"] == "never")
         #expect(headers["etag"] == nil && headers["x-amz-storage-class"] == nil)
     }
@@ -71,8 +74,10 @@ import Testing
     }
 
     @Test(arguments: [
-        ("a/b.parquet", "application/vnd.apache.parquet"), ("x.JSON", "application/json"), ("x.tar.gz", "application/gzip"),
-        ("noext", "application/octet-stream"), (".png", "application/octet-stream"), ("a.b/c", "application/octet-stream"),
+        ("a/b.parquet", "application/vnd.apache.parquet"), ("x.JSON", "application/json"),
+        ("x.tar.gz", "application/gzip"),
+        ("noext", "application/octet-stream"), (".png", "application/octet-stream"),
+        ("a.b/c", "application/octet-stream"),
         ("x.unknownsuffix", "application/octet-stream"), ("x.", "application/octet-stream"), ("p.png", "image/png"),
     ])
     func aNameTellsTheType(_ name: String, _ type: String) { #expect(ContentType.of(ByteString(name)) == type) }

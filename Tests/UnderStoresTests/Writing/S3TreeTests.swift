@@ -10,7 +10,8 @@ import Testing
     @Test func manyAreRemovedTogetherAndWhatXMLCannotHoldAlone() async throws {
         let server = try FaultyServer { request in
             guard request.method == "POST" else { return .answer(204) }
-            let text = "<DeleteResult><Error><Key>p/no</Key><Code>AccessDenied</Code><Message>m</Message></Error></DeleteResult>"
+            let text =
+                "<DeleteResult><Error><Key>p/no</Key><Code>AccessDenied</Code><Message>m</Message></Error></DeleteResult>"
             return .answer(200, body: Array(text.utf8))
         }
         let store = try await impatientStore(server, adjusting: { $0.prefix = "p/" }).assume()
@@ -49,7 +50,8 @@ import Testing
         let contents = keys.map {
             "<Contents><Key>\($0)</Key><Size>1</Size><ETag>e</ETag><LastModified>2013-05-24T00:00:00Z</LastModified></Contents>"
         }.joined()
-        let tail = next.map { "<IsTruncated>true</IsTruncated><NextContinuationToken>\($0)</NextContinuationToken>" } ?? ""
+        let tail =
+            next.map { "<IsTruncated>true</IsTruncated><NextContinuationToken>\($0)</NextContinuationToken>" } ?? ""
         return .answer(200, body: Array("<ListBucketResult>\(contents)\(tail)</ListBucketResult>".utf8))
     }
 
@@ -66,7 +68,8 @@ import Testing
         }
         let store = try impatientStore(server, adjusting: { $0.prefix = "p/" })
         #expect(try await keys(store.keys(under: "d")) == ["d/", "d/.", "d/a//b", "d/z"])
-        #expect(server.requests.allSatisfy { !$0.target.contains("delimiter") && $0.target.contains("prefix=p%2Fd%2F") })
+        #expect(
+            server.requests.allSatisfy { !$0.target.contains("delimiter") && $0.target.contains("prefix=p%2Fd%2F") })
     }
 
     @Test(arguments: ["same token", "same page", "empty pages", "other prefix"])
@@ -93,7 +96,8 @@ import Testing
         return .answer(
             200,
             body: Array(
-                "<ListMultipartUploadsResult><EncodingType>url</EncodingType>\(tail ?? "")\(list)</ListMultipartUploadsResult>".utf8))
+                "<ListMultipartUploadsResult><EncodingType>url</EncodingType>\(tail ?? "")\(list)</ListMultipartUploadsResult>"
+                    .utf8))
     }
 
     @Test func uploadsComeOverAllPagesOldestFirst() async throws {
@@ -156,10 +160,13 @@ import Testing
                 }
             }
         }
-        let store = try await impatientStore(server, adjusting: {
-            $0.limits.largestPut = 6 << 20
-            $0.limits.largestPart = 5 << 20
-        }).assume()
+        let store = try await impatientStore(
+            server,
+            adjusting: {
+                $0.limits.largestPut = 6 << 20
+                $0.limits.largestPart = 5 << 20
+            }
+        ).assume()
         let error = try await caughtStoreError {
             try await store.copy("a", expecting: nil, to: "b", metadata: nil, if: .none)
         }

@@ -13,13 +13,16 @@ import Testing
     @Test func aPutSaysEverythingInSignedHeaders() async throws {
         let server = try FaultyServer { _ in .answer(200, headers: [("ETag", "\"t\""), ("Content-Length", "0")]) }
         let credentials = AWSCredentials(accessKeyID: "id", secretAccessKey: "secret", source: "the test")
-        let store = try await impatientStore(server, credentials: FixedCredentials(credentials), adjusting: {
-            $0.serverSideEncryption = "aws:kms"
-            $0.kmsKeyID = "key-1"
-            $0.storageClass = "STANDARD_IA"
-            $0.tags = ["team": "a & b"]
-            $0.acl = "bucket-owner-full-control"
-        }).assume()
+        let store = try await impatientStore(
+            server, credentials: FixedCredentials(credentials),
+            adjusting: {
+                $0.serverSideEncryption = "aws:kms"
+                $0.kmsKeyID = "key-1"
+                $0.storageClass = "STANDARD_IA"
+                $0.tags = ["team": "a & b"]
+                $0.acl = "bucket-owner-full-control"
+            }
+        ).assume()
         var metadata = WrittenMetadata()
         metadata.mode = S_IFREG | 0o640
         metadata.uid = 7
@@ -118,12 +121,14 @@ import Testing
         let server = try FaultyServer { _ in code.isEmpty ? .answer(status) : .error(status, code) }
         let store = try await impatientStore(server).assume()
         let put = try await caughtStoreError {
-            try await store.put("o", uploadBody(bytes, checksum: bytes.withUnsafeBytes { CRC32C.of($0) }), .init(), if: .none)
+            try await store.put(
+                "o", uploadBody(bytes, checksum: bytes.withUnsafeBytes { CRC32C.of($0) }), .init(), if: .none)
         }
         #expect(put.kind == kind, "\(put)")
         #expect(!put.message.contains("\n"))
         let part = try await caughtStoreError {
-            try await store.uploadPart(UploadID("u"), of: "o", number: 1, uploadBody(bytes, checksum: bytes.withUnsafeBytes { CRC32C.of($0) }))
+            try await store.uploadPart(
+                UploadID("u"), of: "o", number: 1, uploadBody(bytes, checksum: bytes.withUnsafeBytes { CRC32C.of($0) }))
         }
         #expect(part.kind == kind || kind == .versionChanged, "\(part)")
     }
@@ -211,10 +216,13 @@ import Testing
     func aCompletionGetsOverEveryPassingFault(_ fault: PassingFault) async throws {
         let bucket = ScriptedWrites()
         let server = try server(bucket, spoiling: "POST", times: 3, fault.make)
-        let store = try await impatientStore(server, adjusting: {
-            fault.shorten(&$0)
-            $0.timeouts.firstByte = fault.isSlow ? .milliseconds(40) : $0.timeouts.firstByte
-        }).assume()
+        let store = try await impatientStore(
+            server,
+            adjusting: {
+                fault.shorten(&$0)
+                $0.timeouts.firstByte = fault.isSlow ? .milliseconds(40) : $0.timeouts.firstByte
+            }
+        ).assume()
         let upload = try await store.beginUpload("o", .init())
         let part = try await store.uploadPart(upload, of: "o", number: 1, uploadBody(bytes))
         // The upload is gone after the first completion, whose answer was lost.
@@ -278,7 +286,8 @@ import Testing
         let bucket = ScriptedWrites()
         let server = try FaultyServer { request in
             let isOld = request.headers["authorization"]?.contains("Credential=old/") == true
-            return isOld && request.target.contains("partNumber=2") ? .error(400, "ExpiredToken") : bucket.answer(request)
+            return isOld && request.target.contains("partNumber=2")
+                ? .error(400, "ExpiredToken") : bucket.answer(request)
         }
         let store = try await impatientStore(server, credentials: ExpiringCredentials()).assume()
         let upload = try await store.beginUpload("o", .init())
@@ -309,7 +318,8 @@ import Testing
             }
         }
         let server = try FaultyServer { _ in .answer(200) }
-        let store = try await impatientStore(server, adjusting: { $0.endpoint = "http://127.0.0.1:\(listener.port)" }).assume()
+        let store = try await impatientStore(server, adjusting: { $0.endpoint = "http://127.0.0.1:\(listener.port)" })
+            .assume()
         let body = try uploadBody([UInt8](repeating: 7, count: 64 << 20))
         let error = try await caughtStoreError { try await store.put("o", body, .init(), if: .none) }
         // A connection that breaks before the answer was read is tried again, until one is read.

@@ -47,7 +47,10 @@ final class ScriptedWrites: Sendable {
             return .answer(200, headers: [("ETag", Self.tag(request.body))])
         case "PUT": return put(path, request.body, request.headers)
         case "POST" where query.contains("uploads"):
-            return .answer(200, body: Array("<InitiateMultipartUploadResult><UploadId>u1</UploadId></InitiateMultipartUploadResult>".utf8))
+            return .answer(
+                200,
+                body: Array(
+                    "<InitiateMultipartUploadResult><UploadId>u1</UploadId></InitiateMultipartUploadResult>".utf8))
         case "POST": return complete(path, request.headers)
         case "DELETE":
             objects.withLock { _ = $0.removeValue(forKey: path) }

@@ -51,7 +51,7 @@ struct WritingContractTests {
 
     @Test("holds on rclone")
     func rclone() async throws {
-        let server = try await RcloneS3Server.start()
+        let server = try await RcloneS3Server.start(directoryCacheTime: "5m")
         let bucket = try await server.makeBucket()
         let store = try server.store(bucket.bucket)
         let results = await StoreContract(store).runObjectWriting()
@@ -60,7 +60,8 @@ struct WritingContractTests {
         expectAllWritten(
             results,
             except: [
-                "a part that is sent again replaces the earlier one", "a part can be a range of another object", "a directory without entries exists until it is removed",
+                "a part that is sent again replaces the earlier one", "a part can be a range of another object",
+                "a directory without entries exists until it is removed",
                 "a directory keeps the metadata it was given",
             ])
     }
@@ -77,7 +78,8 @@ func expectAllWritten(_ results: [ContractResult], except exceptions: [String] =
     #expect(results.map(\.name) == StoreContract.objectWritingChecks)
     for result in results {
         switch result.outcome {
-        case .passed: #expect(!(exceptions + faults).contains(result.name), "\(result.name): passed against expectation")
+        case .passed:
+            #expect(!(exceptions + faults).contains(result.name), "\(result.name): passed against expectation")
         case .failed(let reason): #expect(faults.contains(result.name), "\(result.name): \(reason)")
         case .notApplicable(let reason): #expect(exceptions.contains(result.name), "\(result.name): \(reason)")
         }

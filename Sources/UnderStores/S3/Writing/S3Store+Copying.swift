@@ -112,7 +112,9 @@ extension S3Store {
         guard let sourceHeaders else { return ObjectAttributes(kind: .file, modified: FileTime(seconds: 0)) }
         let modified = result.fields["LastModified"].flatMap { CivilTime(iso8601: $0) }
         var kept = HTTPHeaders()
-        if let metadata { kept = HTTPHeaders(metadata) } else {
+        if let metadata {
+            kept = HTTPHeaders(metadata)
+        } else {
             for field in sourceHeaders.fields
             where !["etag", "content-length", "last-modified"].contains(field.name.lowercased()) {
                 kept.append(field.name, field.value)
@@ -154,7 +156,9 @@ extension S3Store {
         _ metadata: [(name: String, value: String)]?, if condition: WriteCondition
     ) async throws(StoreError) -> ObjectAttributes {
         let kept: [(name: String, value: String)]
-        if let metadata { kept = metadata } else {
+        if let metadata {
+            kept = metadata
+        } else {
             kept = try MetadataHeaders.headers(
                 of: MetadataHeaders.metadata(of: found), contentType: ContentType.unknown,
                 name: key.description.printable)

@@ -3,7 +3,8 @@ import Platform
 extension S3Store {
     package func probeConditions(in directory: ByteString) async throws(StoreError) -> EnforcedConditions {
         let base = directory.isEmpty ? prefix : key(directory) + "/"
-        return try await traits.settle { () throws(StoreError) in try await S3Probe(self, below: base).run() }.conditions
+        return try await traits.settle { () throws(StoreError) in try await S3Probe(self, below: base).run() }
+            .conditions
     }
 
     /// What the store does, asked with objects beside `key` when nobody has asked before.
@@ -87,7 +88,11 @@ struct S3Probe: Sendable {
         if condition: WriteCondition, digest given: UploadDigest? = nil
     ) async throws(StoreError) -> String? {
         let digest: UploadDigest
-        if let given { digest = given } else { digest = try await UploadDigest.of(.bytes(content), withMD5: given == nil) }
+        if let given {
+            digest = given
+        } else {
+            digest = try await UploadDigest.of(.bytes(content), withMD5: given == nil)
+        }
         let headers = store.creationHeaders() + digest.headers + store.headers(of: condition)
         let response = try await store.client.perform {
             S3Call("s3:PutObject", .put, key: key, headers: headers, body: content, verb: .change)

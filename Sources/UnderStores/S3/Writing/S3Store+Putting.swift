@@ -90,7 +90,7 @@ extension S3Store {
                 }
                 if !isEnforced { try await confirm(made, at: key, condition) }
                 return made
-            } catch where error.kind == .checksumMismatch && !content.hasGivenChecksum && attempts < Self.mostDamaged {
+            } catch  where error.kind == .checksumMismatch && !content.hasGivenChecksum && attempts < Self.mostDamaged {
                 // The bytes may have changed between the checksum and the sending.
                 continue
             }

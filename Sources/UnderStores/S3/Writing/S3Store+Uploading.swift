@@ -50,7 +50,7 @@ extension S3Store {
                         .checksumMismatch,
                         "part \(number) of \(key.description.printable) arrived damaged at \(identity)")
                 }
-            } catch where error.kind == .checksumMismatch && !content.hasGivenChecksum && attempts < 3 {
+            } catch  where error.kind == .checksumMismatch && !content.hasGivenChecksum && attempts < 3 {
                 continue
             }
         }

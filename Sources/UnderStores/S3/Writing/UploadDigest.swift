@@ -47,7 +47,8 @@ struct UploadDigest: Hashable, Sendable {
         switch content {
         case .bytes(let bytes):
             return UploadDigest(
-                crc32c: bytes.withUnsafeBytes { CRC32C.of($0) }, md5: withMD5 ? Array(Insecure.MD5.hash(data: bytes)) : nil)
+                crc32c: bytes.withUnsafeBytes { CRC32C.of($0) },
+                md5: withMD5 ? Array(Insecure.MD5.hash(data: bytes)) : nil)
         case .file(let body):
             if let known = body.checksum, !withMD5 { return UploadDigest(crc32c: known, md5: nil) }
             return try await readers.run { () throws(StoreError) in try read(body, withMD5: withMD5) }
