@@ -59,6 +59,7 @@ final class DataPath: @unchecked Sendable {
         case .staged(let answered):
             kind = .staged
             staged = answered
+            backingID = answered.backingID
             file = descriptors.first
         case nil: throw .ioError
         }
@@ -91,6 +92,8 @@ final class DataPath: @unchecked Sendable {
 
     var stagedNumber: UInt64 { staged.number }
     var isDirect: Bool { staged.direct }
+    /// The kernel reads, and writes, by itself.
+    var isPassthrough: Bool { backingID != 0 }
     /// The file's end is wherever its writers have moved it.
     var isLive: Bool { kind == .source || kind == .staged }
 

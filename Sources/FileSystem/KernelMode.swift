@@ -35,6 +35,7 @@ extension KernelMode {
     init(_ path: DataPath) {
         switch path.kind {
         case .passthrough: self = .passthrough(backingID: path.backingID)
+        case .staged where path.isPassthrough: self = .passthrough(backingID: path.backingID)
         case .staged where path.isDirect: self = .direct
         default: self = .cached(path.content)
         }

@@ -40,7 +40,8 @@ extension MountedFileSystem {
         }
     }
 
-    /// The names of an inode's extended attributes, Larder's own first.
+    /// The names of an inode's extended attributes, without Larder's own: programs that copy attributes (cp, rsync, tar)
+    /// would carry them to where they mean nothing.
     package func extendedAttributeNames(of inode: UInt64, answer: @escaping Answer<[ByteString]>) {
         var request = WireListExtendedAttributes()
         request.inode = inode
@@ -51,9 +52,9 @@ extension MountedFileSystem {
             }
             switch listed {
             case .success(let names):
-                answer(.success(Self.ownNames + names.filter { !$0.hasPrefix(Self.prefix) }))
+                answer(.success(names.filter { !$0.hasPrefix(Self.prefix) }))
             // A store without any.
-            case .failure(.notSupported): answer(.success(Self.ownNames))
+            case .failure(.notSupported): answer(.success([]))
             case .failure(let error): answer(.failure(error))
             }
         }

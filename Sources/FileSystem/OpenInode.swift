@@ -84,9 +84,9 @@ package final class OpenInode: @unchecked Sendable {
     func retire() { retired.store(true, ordering: .releasing) }
 
     /// The kernel reads and writes by itself.
-    var isPassthrough: Bool { if case .backing = content { true } else { false } }
+    var isPassthrough: Bool { if case .passthrough = kernelMode { true } else { false } }
     /// How `user.larder.mode` and `larder status` call the way of reading.
-    package var mode: String { withPath { $0.kind.rawValue } }
+    package var mode: String { withPath { $0.isPassthrough ? DataPath.Kind.passthrough.rawValue : $0.kind.rawValue } }
 }
 
 /// Runs of bits as byte ranges.

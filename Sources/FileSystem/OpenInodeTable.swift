@@ -100,7 +100,7 @@ final class OpenInodeTable: Sendable {
         shard(question.inode).withLock { entries in
             var entry = entries[question.inode] ?? Entry()
             defer { entries[question.inode] = entry.isUnused ? nil : entry }
-            guard case .success(let path) = result, path.kind != .passthrough || entry.suits(path) else {
+            guard case .success(let path) = result, !path.isPassthrough || entry.suits(path) else {
                 if case .success = result, question.mayPassThrough {
                     return .unsuitable(
                         Question(

@@ -49,6 +49,7 @@ import Testing
         #expect(invocation.allowOther)
         #expect(invocation.settings[.pathStyle] == "off")
         #expect(invocation.settings[.metadataTTL] == "5s")
+        #expect(invocation.settings[.readOnly] == "true", "ro came after rw")
         #expect(invocation.kernelOptions == ["nosuid", "noexec"])
     }
 
@@ -59,7 +60,8 @@ import Testing
         ("cache-size=0", "is 0"), ("allow_other=maybe", "takes no value"), ("log-level=loud", "is not a log level"),
         ("write-type=sometimes", "cacheThrough, through"), ("uid=me", "option uid"),
         ("anonymous,profile=x", "contradicts"),
-        ("read-only=false", "reads only"),
+        ("read-only=perhaps", "neither true nor false"), ("tags=a", "list of tags"),
+        ("kms-key-id=k", "needs serverSideEncryption"),
     ])
     func aWrongOptionIsNamed(options: String, reason: String) {
         let failure = failure { _ = try invocation(options) }

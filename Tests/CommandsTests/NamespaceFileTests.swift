@@ -26,6 +26,11 @@ import Testing
                 cache: always
                 uid: 1000
                 gid: 100
+                writeType: asyncThrough
+                writeTypes: checkpoints=through
+                storageClass: STANDARD_IA
+                tags: team=data;tier=gold
+                acl: private
                 fileMode: 0640
                 dirMode: "0750"
               - {path: /scratch, source: /data}
@@ -50,12 +55,16 @@ import Testing
         lake.cache = "always"
         lake.uid = 1000
         lake.gid = 100
+        lake.writeType = "asyncThrough"
+        lake.writeTypes = ["checkpoints": "through"]
+        lake.storageClass = "STANDARD_IA"
+        lake.tags = ["team": "data", "tier": "gold"]
+        lake.acl = "private"
         lake.fileMode = 0o640
         lake.directoryMode = 0o750
         var scratch = WireMountSpecification()
         scratch.path = "/scratch"
         scratch.source = "file:///data"
-        scratch.readOnly = true
         #expect(wire.mounts == [lake, scratch])
     }
 

@@ -52,6 +52,8 @@ import Testing
         (.negativeTTL, "0", "0s"), (.fileMode, "644", "0644"), (.pathStyle, "ON", "on"), (.pathStyle, "false", "off"),
         (.cache, "Never", "never"), (.caFile, "ca.pem", "/etc/larder/ca.pem"), (.uid, "1000", "1000"),
         (.anonymous, "yes", "true"), (.readOnly, "true", "true"),
+        (.readOnly, "no", "false"), (.writeType, "asyncthrough", "asyncThrough"), (.tags, "b=2;a=1", "a=1;b=2"),
+        (.writeTypes, "tmp=mustcache;a=through", "a=through;tmp=mustCache"), (.acl, "private", "private"),
     ])
     func settingsHaveOneForm(setting: StoreSetting, text: String, form: String) throws {
         #expect(try normalized(setting, text) == form)
@@ -67,7 +69,10 @@ import Testing
         (.uid, "4294967295", "numeric"), (.gid, "-1", "numeric"), (.fileMode, "0999", "octal"),
         (.dirMode, "17777", "octal"),
         (.pathStyle, "maybe", "auto, on, off"), (.cache, "sometimes", "auto, always, never"),
-        (.anonymous, "perhaps", "neither true nor false"), (.readOnly, "false", "reads only"),
+        (.anonymous, "perhaps", "neither true nor false"), (.readOnly, "maybe", "neither true nor false"),
+        (.writeType, "sometimes", "asyncThrough"), (.writeTypes, "tmp", "is not a list"), (.tags, "=x", "list of tags"),
+        (.storageClass, "cheap", "STANDARD_IA"), (.acl, "all", "public-read"),
+        (.serverSideEncryption, "rot13", "AES256"),
         (.region, "", "is empty"),
         (.metadataTTL, "soon", "not a duration"),
     ])

@@ -3,7 +3,7 @@ package enum StoreSetting: String, CaseIterable, Hashable, Sendable {
     case endpoint, region, profile, credentialsFile, anonymous, pathStyle, requesterPays, caFile, proxy
     case sseCustomerKeyFile, insecureTLS
     case serverSideEncryption, kmsKeyID, storageClass, tags, acl
-    case readOnly, writeType, metadataTTL, negativeTTL, cache, uid, gid, fileMode, dirMode
+    case readOnly, writeType, writeTypes, metadataTTL, negativeTTL, cache, uid, gid, fileMode, dirMode
 
     /// The name as a flag and as a mount option: `metadataTTL` is `metadata-ttl`.
     package var optionName: String {
@@ -35,7 +35,8 @@ package enum StoreSetting: String, CaseIterable, Hashable, Sendable {
         case .endpoint, .region, .profile, .credentialsFile, .anonymous, .pathStyle, .requesterPays, .caFile, .proxy,
             .sseCustomerKeyFile, .insecureTLS, .serverSideEncryption, .kmsKeyID, .storageClass, .tags, .acl:
             true
-        case .readOnly, .writeType, .metadataTTL, .negativeTTL, .cache, .uid, .gid, .fileMode, .dirMode: false
+        case .readOnly, .writeType, .writeTypes, .metadataTTL, .negativeTTL, .cache, .uid, .gid, .fileMode, .dirMode:
+            false
         }
     }
 
@@ -51,7 +52,17 @@ package enum StoreSetting: String, CaseIterable, Hashable, Sendable {
         case .proxy: return try HTTPAddress.normalizeProxy(text)
         case .credentialsFile, .caFile, .sseCustomerKeyFile: return FilePaths.absolute(text, relativeTo: directory)
         case .anonymous, .requesterPays, .insecureTLS, .readOnly: return try boolean(text) ? "true" : "false"
-        case .writeType: return try exactChoice(text, ["cacheThrough", "through", "asyncThrough", "mustCache"])
+        case .writeType: return try exactChoice(text, Self.writeTypes)
+        case .writeTypes:
+            let pairs = Self.pairs(text)
+            guard !pairs.isEmpty else {
+                throw CommandFailure(.usage, "\"\(text)\" is not a list: write checkpoints=asyncThrough;tmp=mustCache")
+            }
+            var rules: [String] = []
+            for (path, type) in pairs.sorted(by: { $0.key < $1.key }) {
+                rules.append("\(path)=\(try exactChoice(type, Self.writeTypes))")
+            }
+            return rules.joined(separator: ";")
         case .serverSideEncryption: return try exactChoice(text, ["AES256", "aws:kms", "aws:kms:dsse"])
         case .acl:
             return try exactChoice(
@@ -66,8 +77,9 @@ package enum StoreSetting: String, CaseIterable, Hashable, Sendable {
             }
             return text
         case .tags:
-            let pairs = Self.tags(text)
-            guard !pairs.isEmpty, pairs.count <= 10 else {
+            let pairs = Self.pairs(text)
+            let fit = pairs.allSatisfy { $0.key.utf16.count <= 128 && $0.value.utf16.count <= 256 }
+            guard !pairs.isEmpty, pairs.count <= 10, fit else {
                 throw CommandFailure(
                     .usage, "\"\(text)\" is not a list of tags: write up to ten as team=data;tier=gold")
             }
@@ -90,17 +102,17 @@ package enum StoreSetting: String, CaseIterable, Hashable, Sendable {
         }
     }
 
-    /// Tags written as `key=value;key=value`; empty when the text is not that. A comma would end a mount option.
-    static func tags(_ text: String) -> [String: String] {
-        var tags: [String: String] = [:]
+    private static let writeTypes = ["cacheThrough", "through", "asyncThrough", "mustCache"]
+
+    /// What is written as `key=value;key=value`; empty when the text is not that. A comma would end a mount option.
+    static func pairs(_ text: String) -> [String: String] {
+        var pairs: [String: String] = [:]
         for part in text.split(separator: ";") {
             let pair = part.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-            guard pair.count == 2, (1...128).contains(pair[0].utf16.count), pair[1].utf16.count <= 256 else {
-                return [:]
-            }
-            tags[String(pair[0])] = String(pair[1])
+            guard pair.count == 2, !pair[0].isEmpty else { return [:] }
+            pairs[String(pair[0])] = String(pair[1])
         }
-        return tags
+        return pairs
     }
 
     private func exactChoice(_ text: String, _ choices: [String]) throws(CommandFailure) -> String {

@@ -58,7 +58,8 @@ package struct StoreSettings: Hashable, Sendable {
             case .serverSideEncryption: wire.serverSideEncryption = value
             case .kmsKeyID: wire.kmsKeyID = value
             case .storageClass: wire.storageClass = value
-            case .tags: wire.tags = StoreSetting.tags(value)
+            case .writeTypes: wire.writeTypes = StoreSetting.pairs(value)
+            case .tags: wire.tags = StoreSetting.pairs(value)
             case .acl: wire.acl = value
             case .metadataTTL: if let ttl = try? TimeSpan.parse(value) { wire.metadataTtlMilliseconds = ttl }
             case .negativeTTL: if let ttl = try? TimeSpan.parse(value) { wire.negativeTtlMilliseconds = ttl }
