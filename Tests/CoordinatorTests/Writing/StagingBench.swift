@@ -84,13 +84,15 @@ final class StagingBench: @unchecked Sendable {
     func kill() async {
         let running = service.state.withLock { Array($0.files.values) }
         service.abandon()
+        weak var index = cache.engine.index
         cache.engine.abandon()
         for file in running {
             _ = await file.state.withLock { $0.flight }?.task.value
             await file.state.withLock { $0.beginning }?.value
             await file.state.withLock { $0.upload }?.close()
         }
-        while !journal.isGone { await Task.yield() }
+        // LMDB files must not be open twice in one process.
+        while !journal.isGone || index != nil { await Task.yield() }
     }
 
     /// Kills and starts again, without attaching the store.

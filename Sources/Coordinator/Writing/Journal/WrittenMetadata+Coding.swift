@@ -2,11 +2,7 @@ import Platform
 import UnderStores
 
 extension RecordWriter {
-    /// A 32-bit count, then the bytes: for values that may be longer than `bytes` takes.
-    mutating func text(_ value: some Collection<UInt8>) {
-        integer(UInt32(value.count))
-        for byte in value { integer(byte) }
-    }
+    mutating func text(_ value: [UInt8]) { counted(value) }
 
     mutating func string(_ value: String) { text(Array(value.utf8)) }
 
@@ -43,18 +39,7 @@ extension RecordWriter {
 
 extension RecordReader {
     // Anything longer is damage.
-    private static let longest: UInt32 = 1 << 20
-
-    mutating func text() -> [UInt8]? {
-        guard let count = integer(UInt32.self), count <= Self.longest else { return nil }
-        var value: [UInt8] = []
-        value.reserveCapacity(Int(count))
-        for _ in 0..<count {
-            guard let byte = integer(UInt8.self) else { return nil }
-            value.append(byte)
-        }
-        return value
-    }
+    mutating func text() -> [UInt8]? { counted(limit: 1 << 20) }
 
     mutating func string() -> String? { text().flatMap { String(validating: $0, as: UTF8.self) } }
 
