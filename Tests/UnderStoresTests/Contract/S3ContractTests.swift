@@ -33,7 +33,7 @@ struct S3ContractTests {
 
     @Test("holds on rclone")
     func rclone() async throws {
-        let server = try await RcloneS3Server.start()
+        let server = try await RcloneS3Server.start(directoryCacheTime: "5m")
         let bucket = try await server.makeBucket()
         // It takes texts that Unicode calls equal for one name, shows a control character as its picture, keeps no
         // markers.
