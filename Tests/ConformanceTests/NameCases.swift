@@ -74,8 +74,11 @@ extension ConformanceCase {
             names += ["e\u{301}", "\u{e9}", "größe-データ-🦀", "CASE", "Case", "case"]
             for name in names { s.ok("make \(name.debugDescription)", s.at.make(name, name)) }
             for name in names { s.equal("bytes of \(name.debugDescription)", s.at.contents(name), name) }
-            // Strings with the same letters in other spellings are equal in Swift.
-            s.equal("the names listed", Set(s.at.names().map { Array($0.utf8) }), Set(names.map { Array($0.utf8) }))
+            // As bytes: strings with the same letters in other spellings are equal in Swift.
+            let (listed, wanted) = (Set(s.at.names().map { Array($0.utf8) }), Set(names.map { Array($0.utf8) }))
+            func shown(_ names: Set<[UInt8]>) -> [String] { names.map { String(decoding: $0, as: UTF8.self) }.sorted() }
+            s.equal("what is not listed", shown(wanted.subtracting(listed)), [])
+            s.equal("what is listed and not there", shown(listed.subtracting(wanted)), [])
         },
         ConformanceCase("links in a circle are ELOOP whatever the call") { s in
             try s.need("make", s.at.make("f"))

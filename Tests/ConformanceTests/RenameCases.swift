@@ -110,7 +110,9 @@ extension ConformanceCase {
             let stop = OneShot<Bool>()
             let reader = inBackground { () -> String in
                 while stop.wait(timeout: .zero) == nil {
-                    guard let text = at.contents("document") else { return "it was missing" }
+                    let (file, error) = at.open("document", O_RDONLY)
+                    guard let file else { return "opening it gave \(errnoName(error))" }
+                    guard let text = file.text() else { return "it could not be read" }
                     if !text.hasPrefix("version ") { return "it was \"\(text)\"" }
                 }
                 return ""
