@@ -6,6 +6,11 @@ import Platform
 /// Paths are as in `UnderStore`. Every call may be made from any task, many at once, and is repeated by the store within
 /// its own retry budget; a repeated change that had happened already is not an error. Every error is a `StoreError`.
 /// Attributes that a call returns are those that `lookup` would give.
+///
+/// A condition that the store does not enforce (`conditions`) is looked at before the change, and after it the object must
+/// be ours. So a call reports each race that it loses, but two writers that both pass the first look within the same
+/// moment overwrite each other, and only the last one is told of success. The first conditional change finds out what is
+/// enforced.
 package protocol ObjectWriting: UnderStore {
     var limits: ObjectLimits { get }
 
@@ -70,11 +75,14 @@ package protocol ObjectWriting: UnderStore {
     /// (checked by lookup where the store has no conditional delete).
     func remove(_ path: ByteString, if condition: WriteCondition) async throws(StoreError)
 
-    /// Removes many objects, in as few requests as the store allows. Returns those that could not be removed, and why.
+    /// Removes many objects, in as few requests as the store allows; also by keys that `keys(under:)` gave, markers
+    /// included. Returns those that could not be removed, and why. On stores whose directories are real, one may show
+    /// itself as a marker once its entries are gone: list again until nothing is left.
     func removeAll(_ paths: [ByteString]) async throws(StoreError) -> [(path: ByteString, error: StoreError)]
 
     /// Makes `path` a directory that exists without entries (on S3 an empty object `path/`), or changes the metadata of
-    /// one that exists.
+    /// one that exists. Throws `.unsupported` where an empty directory cannot be kept: there one exists with its first
+    /// entry.
     func makeDirectory(_ path: ByteString, _ metadata: WrittenMetadata) async throws(StoreError) -> ObjectAttributes
 
     /// Removes what `makeDirectory` made. The caller has seen that the directory has no entries.

@@ -31,10 +31,12 @@ import Testing
     }
 
     @Test func xattrsHaveTheFormOfS3fs() throws {
-        // What s3fs 1.90 wrote for `setfattr -n user.color -v blue`.
-        let theirs = "%7B%22user.color%22%3A%22Ymx1ZQ%3D%3D%22%7D"
-        #expect(AttributeText.decode(theirs) == ["color": "blue"])
-        #expect(try AttributeText.encode(["color": "blue"], name: "o") == theirs)
+        // What s3fs 1.90 writes for `setfattr -n user.bin -v 0xfbfffe2b` and `setfattr -n user.color -v blue`.
+        let theirs = "%7B%22user.bin%22%3A%22%2B//%2BKw%3D%3D%22%2C%22user.color%22%3A%22Ymx1ZQ%3D%3D%22%7D"
+        let attributes: [ByteString: ByteString] = ["color": "blue", "bin": ByteString([0xfb, 0xff, 0xfe, 0x2b])]
+        #expect(AttributeText.decode(theirs) == attributes)
+        let ours = try AttributeText.encode(attributes, name: "o")
+        #expect(ours.replacing("%2F", with: "/") == theirs)
         #expect(AttributeText.decode("%7B%22security.x%22%3A%22Ymx1ZQ%3D%3D%22%7D").isEmpty)
         for broken in ["", "%", "{", "[]", "%7B%22user.a%22%3A1%7D", "{\"user.a\":\"***\"}"] {
             #expect(AttributeText.decode(broken).isEmpty)
