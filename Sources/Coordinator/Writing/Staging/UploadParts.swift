@@ -11,7 +11,7 @@ extension StagingService {
         _ file: StagedFile, _ target: StagedTarget, _ metadata: WrittenMetadata, size: UInt64, isUrgent: Bool
     ) async throws(StagingFailure) -> CommitOutcome {
         let session = try await session(of: file, target, metadata)
-        await session.close()
+        session.stop()
         let ranges = configuration.parts.ranges(of: size)
         guard ranges.count <= target.store.limits.parts else {
             throw .store(StoreError(.tooLarge, "\(target.path) has more parts than its store takes"))
@@ -19,7 +19,10 @@ extension StagingService {
         let contents: [PartContent]
         do throws(StagingFailure) {
             contents = try await bring(ranges, of: file, target, session, isUrgent: isUrgent)
+            // A part beyond an end that has moved back.
+            await session.close()
         } catch {
+            await session.close()
             if case .uploadGone = error { forgetUpload(of: file) }
             throw error
         }
@@ -96,38 +99,42 @@ extension StagingService {
         isUrgent: Bool
     ) async throws(StagingFailure) -> [PartContent] {
         let known = unchangedParts(of: file, target)
-        let outcome: Result<[PartContent], StagingFailure> = await withTaskGroup(
-            of: (Int, Result<PartContent, StagingFailure>).self
-        ) { group in
-            var contents = [PartContent?](repeating: nil, count: ranges.count)
-            var next = 0
-            func addNext() {
-                guard next < ranges.count else { return }
-                let index = next
-                next += 1
+        let progress = Lock(Progress(contents: Array(repeating: nil, count: ranges.count)))
+        await withTaskGroup(of: Void.self) { group in
+            for _ in 0..<min(Self.window, ranges.count) {
                 group.addTask(executorPreference: pool) { [self] in
-                    do throws(StagingFailure) {
+                    while let index = progress.withLock({ $0.take() }) {
                         let copied = index < known.count ? known[index] : nil
-                        return (index, .success(try await bringPart(
-                            index + 1, ranges[index], of: file, target, session, known: copied, isUrgent: isUrgent)))
-                    } catch {
-                        return (index, .failure(error))
+                        do throws(StagingFailure) {
+                            let content = try await bringPart(
+                                index + 1, ranges[index], of: file, target, session, known: copied, isUrgent: isUrgent)
+                            progress.withLock { $0.contents[index] = content }
+                        } catch {
+                            progress.withLock { $0.failure = $0.failure ?? error }
+                        }
                     }
                 }
             }
-            for _ in 0..<Self.window { addNext() }
-            var failure: StagingFailure?
-            while let (index, result) = await group.next() {
-                switch result {
-                case .success(let content): contents[index] = content
-                case .failure(let error): failure = failure ?? error
-                }
-                if failure == nil { addNext() }
-            }
-            if let failure { return .failure(failure) }
-            return .success(contents.compactMap { $0 })
         }
-        return try outcome.get()
+        let (contents, failure) = progress.withLock { ($0.contents, $0.failure) }
+        if let failure { throw failure }
+        return contents.compactMap { $0 }
+    }
+
+    /// How far a commit is with its parts.
+    private struct Progress {
+        var contents: [PartContent?]
+        var failure: StagingFailure?
+        private var next = 0
+
+        init(contents: [PartContent?]) { self.contents = contents }
+
+        /// The index of a part that nobody has begun; nil at the end, or after a failure.
+        mutating func take() -> Int? {
+            guard failure == nil, next < contents.count else { return nil }
+            defer { next += 1 }
+            return next
+        }
     }
 
     /// What the base version has in each part, where that is known.
@@ -141,6 +148,7 @@ extension StagingService {
         _ number: Int, _ range: Range<UInt64>, of file: StagedFile, _ target: StagedTarget, _ session: UploadSession,
         known: Fingerprint?, isUrgent: Bool
     ) async throws(StagingFailure) -> PartContent {
+        await session.finish(number)
         let content = try await read(file, range)
         if let there = session.part(number), there.print == content.print { return content }
         if known == content.print, UInt64(range.count) >= target.store.limits.smallestPart,

@@ -29,6 +29,12 @@ final class UploadSession: Sendable {
     func note(_ part: StagedPart) { state.withLock { $0.parts[part.part.number] = part } }
     var uploadedBytes: UInt64 { state.withLock { $0.parts.values.reduce(0) { $0 + $1.part.size } } }
 
+    /// Ends uploading ahead; what is under way goes on.
+    func stop() { state.withLock { $0.isClosed = true } }
+
+    /// Waits for the part, if it is being uploaded ahead.
+    func finish(_ number: Int) async { await state.withLock { $0.running[number] }?.value }
+
     /// Ends uploading ahead and waits for what is under way.
     func close() async {
         let tasks = state.withLock { state in
