@@ -155,6 +155,8 @@ import UnderStores
         let closed = try await bench.written("closed", pattern(20), type: .asyncThrough)
         try await bench.service.commit(closed, .close)
         _ = try await bench.written("open", pattern(30))
+        bench.memory.put("untouched", pattern(40))
+        _ = try await bench.opened("untouched")
         try await bench.restart(boot: "boot-2")
         bench.faults.heal()
         _ = await bench.service.recover(for: bench.faults)

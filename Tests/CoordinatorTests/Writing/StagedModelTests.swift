@@ -44,8 +44,38 @@ import Testing
         let outcome = await bench.service.flush { _ in true }
         #expect(outcome.failures.isEmpty)
         await bench.settle()
-        for name in Self.names { #expect(bench.object(name) == model.promised[name], "seed \(seed), \(name)") }
+        for name in Self.names {
+            let isRight = bench.object(name) == model.promised[name]
+            #expect(isRight, "the object \(name) is not what was promised, seed \(seed)")
+        }
         #expect(bench.service.conflicts.isEmpty && bench.service.pending.isEmpty && bench.stagingFiles.isEmpty)
+    }
+
+    /// A writer comes back at every moment of the end of what it wrote before.
+    @Test func aFileThatIsWrittenAgainWhileItIsFinishedLosesNothing() async throws {
+        let bench = try StagingBench()
+        for round in 0..<20 {
+            let name = ByteString("file \(round)")
+            var bytes: [UInt8] = []
+            for turn in 0..<30 {
+                let file: StagedFile
+                if let found = bench.service.file(at: name, in: bench.faults.identity), bench.service.reopen(found) {
+                    file = found
+                } else if turn > 0 {
+                    file = try await bench.opened(name, type: .asyncThrough)
+                } else {
+                    file = try await bench.service.create(bench.target(name, type: .asyncThrough))
+                }
+                try bench.write([UInt8(turn)], to: file, at: UInt64(bytes.count))
+                bytes.append(UInt8(turn))
+                try await bench.service.commit(file, .close)
+                await bench.service.release(file)
+            }
+            _ = await bench.service.flush { _ in true }
+            await bench.settle()
+            #expect(bench.object(name) == bytes)
+        }
+        #expect(bench.service.conflicts.isEmpty && bench.stagingFiles.isEmpty)
     }
 
     private func staged(_ name: ByteString, _ model: inout Model, _ bench: StagingBench) async throws -> StagedFile? {

@@ -45,6 +45,8 @@ package final class StagedFile: Sendable {
         var attempts: [ContentPrint] = []
         var hasNewMetadata = false
         var isReleased = false
+        /// Moves when a writer comes back: what was seen of the file before is no longer sure.
+        var returns: UInt64 = 0
         /// Whether a mount of the coordinator's predecessor may still come for it.
         var isAwaited = false
         var flight: Flight?
@@ -87,6 +89,9 @@ package final class StagedFile: Sendable {
 
     /// Open for reading and writing; to be lent. Blocks on the disk. Throws EMFILE, EIO, ….
     package func descriptor() throws(Errno) -> Descriptor { try file.descriptor() }
+
+    /// Whether a writer may make it grow without asking for room first. Blocks on the disk.
+    package var mayGrowUnasked: Bool { file.hasAmpleRoom }
 
     /// Size and times now. Blocks on the disk.
     package func status() throws(Errno) -> FileStatus { try file.descriptor().status() }

@@ -115,7 +115,7 @@ extension StagingService {
             }
         }
         state.withLock { $0.files[number] = staged }
-        if let reason = doubt(record) { conflict(staged, reason) }
+        if let reason = doubt(record), staged.isDirty { conflict(staged, reason) }
         return staged
     }
 

@@ -30,10 +30,11 @@ extension StagingService {
         case .asyncThrough:
             // Acknowledged before it is uploaded, as a close: the order of uploads is that of closes.
             _ = try? await commit(file, .close)
-            if file.state.withLock({ $0.acknowledged == nil }) {
-                _ = await join(file, isUrgent: false, inspects: mapped)
-            } else {
+            // What is dirty has been acknowledged and is queued.
+            if file.isDirty {
                 file.file.closeDescriptor()
+            } else {
+                _ = await join(file, isUrgent: false, inspects: mapped)
             }
         case .cacheThrough, .through:
             if file.isDirty { enqueue(file) } else { _ = await join(file, isUrgent: false, inspects: mapped) }
@@ -46,6 +47,7 @@ extension StagingService {
             guard state.phase == .current else { return false }
             state.isReleased = false
             state.isAwaited = false
+            state.returns += 1
             return true
         }
         if isThere { watchGrowth() }
@@ -55,6 +57,7 @@ extension StagingService {
     /// What follows a flight: the file goes when nobody needs it, or the next upload is planned. Pool.
     func land(_ file: StagedFile, _ result: Result<ObjectAttributes?, CoordinationError>) async {
         guard !isClosed, case .success = result else { return }
+        let returns = file.state.withLock { $0.returns }
         let isDirty = file.isDirty
         let (isReleased, isAcknowledged, phase) = file.state.withLock {
             ($0.isReleased, $0.acknowledged != nil, $0.phase)
@@ -63,18 +66,26 @@ extension StagingService {
         if isDirty {
             if isReleased || isAcknowledged { scheduleRetry(file) }
         } else if isReleased, file.writeType != .mustCache {
-            await blocking { [self] in finish(file) }
+            await blocking { [self] in finish(file, unlessBeyond: returns) }
         }
     }
 
-    /// Ends a file that is clean and has no writer. Blocks.
-    private func finish(_ file: StagedFile) {
+    /// Ends a file that was seen to be clean after `returns`, and has no writer. Blocks.
+    private func finish(_ file: StagedFile, unlessBeyond returns: UInt64) {
         let known = file.state.withLock { state -> (target: StagedTarget, known: StagedFile.Known?)? in
-            guard state.phase == .current, state.isReleased else { return nil }
+            // What was set since the last look would be lost with the file.
+            guard state.phase == .current, state.isReleased, !state.hasNewMetadata, state.returns == returns else {
+                return nil
+            }
             state.phase = .finished
             return (state.target, state.known)
         }
-        guard let (target, content) = known else { return }
+        guard let (target, content) = known else {
+            // Somebody has come, written and gone since it was seen to be clean.
+            if file.state.withLock({ $0.isReleased && $0.returns != returns }) { enqueue(file) }
+            if file.state.withLock({ $0.isReleased && $0.hasNewMetadata }) { scheduleRetry(file) }
+            return
+        }
         if target.writeType != .through, let content, let id = Self.cachedID(target, content) {
             _ = cache.adopt(file.file, as: id, checksums: content.blocks)
         }
@@ -157,8 +168,11 @@ extension StagingService {
 
     /// Changes what is to be written beside the bytes; its `modified` and `accessed`, where they differ from before, become
     /// the file's own. The next commit brings it to the store. Does not wait for a commit under way.
-    package func setMetadata(_ file: StagedFile, _ metadata: WrittenMetadata) async throws(CoordinationError) {
-        let previous = file.state.withLock { state in
+    /// - Returns: false when the file is finished: the object has the truth, and nothing was changed.
+    @discardableResult
+    package func setMetadata(_ file: StagedFile, _ metadata: WrittenMetadata) async throws(CoordinationError) -> Bool {
+        let previous = file.state.withLock { state -> WrittenMetadata? in
+            if state.phase == .finished { return nil }
             defer {
                 if state.target.metadata != metadata {
                     state.target.metadata = metadata
@@ -167,6 +181,7 @@ extension StagingService {
             }
             return state.target.metadata
         }
+        guard let previous else { return false }
         var times = WrittenMetadata()
         if metadata.modified != previous.modified { times.modified = metadata.modified }
         if metadata.accessed != previous.accessed { times.accessed = metadata.accessed }
@@ -181,6 +196,7 @@ extension StagingService {
                 throw CoordinationError(error, file.path)
             }
         }
+        return true
     }
 
     /// Runs a change of the file's inode that is none of its content: a clean file stays so.
