@@ -1412,6 +1412,9 @@ package nonisolated struct WireStagedFile: Sendable {
   /// by so many bytes it may grow before the mount asks with Reserve
   package var room: UInt64 = 0
 
+  /// Not 0: the kernel serves every read and write by itself. Nobody asks for room then.
+  package var backingID: Int32 = 0
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -5244,7 +5247,7 @@ nonisolated extension WireOpened: SwiftProtobuf.Message, SwiftProtobuf._MessageI
 
 nonisolated extension WireStagedFile: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".StagedFile"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}number\0\u{1}direct\0\u{1}room\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}number\0\u{1}direct\0\u{1}room\0\u{3}backing_id\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -5255,6 +5258,7 @@ nonisolated extension WireStagedFile: SwiftProtobuf.Message, SwiftProtobuf._Mess
       case 1: try { try decoder.decodeSingularUInt64Field(value: &self.number) }()
       case 2: try { try decoder.decodeSingularBoolField(value: &self.direct) }()
       case 3: try { try decoder.decodeSingularUInt64Field(value: &self.room) }()
+      case 4: try { try decoder.decodeSingularSInt32Field(value: &self.backingID) }()
       default: break
       }
     }
@@ -5270,6 +5274,9 @@ nonisolated extension WireStagedFile: SwiftProtobuf.Message, SwiftProtobuf._Mess
     if self.room != 0 {
       try visitor.visitSingularUInt64Field(value: self.room, fieldNumber: 3)
     }
+    if self.backingID != 0 {
+      try visitor.visitSingularSInt32Field(value: self.backingID, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -5277,6 +5284,7 @@ nonisolated extension WireStagedFile: SwiftProtobuf.Message, SwiftProtobuf._Mess
     if lhs.number != rhs.number {return false}
     if lhs.direct != rhs.direct {return false}
     if lhs.room != rhs.room {return false}
+    if lhs.backingID != rhs.backingID {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

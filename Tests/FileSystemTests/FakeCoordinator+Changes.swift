@@ -26,7 +26,7 @@ extension FakeCoordinator {
         }
         let grant: FakeGrant =
             switch script.withLock({ $0.writing.grant }) {
-            case .staged: .whole
+            case .staged, .stagedBacking: .whole
             case .source: .source
             case .passthrough: .passthrough
             }

@@ -184,6 +184,9 @@ final class FakeSession: SessionHandler, @unchecked Sendable {
         }
     }
 
+    /// Whether the inode has a backing id: another file would need another.
+    func hasBacking(_ inode: UInt64) -> Bool { state.withLock { $0.backings[inode] != nil } }
+
     /// Whether it was the last lease with the backing id.
     private func unregister(_ inode: UInt64) -> Bool {
         state.withLock { state in

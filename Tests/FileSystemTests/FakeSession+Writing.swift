@@ -59,6 +59,19 @@ extension FakeSession {
             opened.staged.number = staged.number
             opened.staged.direct = direct
             opened.staged.room = room
+        case .stagedBacking:
+            let staged = try stage(inode, file, owner)
+            target = staged.file
+            opened.staged.number = staged.number
+            opened.staged.room = 1 << 40
+            let (device, agreed) = state.withLock { ($0.device, $0.passthrough) }
+            if passthrough, agreed, flags & (O_ACCMODE | O_TRUNC) != O_RDONLY, let device,
+                !hasBacking(inode)
+            {
+                let number = try register(inode, target, device)
+                backing = number
+                opened.staged.backingID = number
+            }
         case .source:
             target = file.cache
             opened.source = .init()

@@ -8,6 +8,8 @@ import SystemPackage
 enum FakeWriteGrant: Sendable {
     /// A staged file, and for how many bytes more there is room at once.
     case staged(direct: Bool, room: UInt64)
+    /// A staged file that the kernel writes by itself.
+    case stagedBacking
     /// The file itself, in place.
     case source
     case passthrough

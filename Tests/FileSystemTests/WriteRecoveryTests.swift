@@ -9,9 +9,11 @@ import Testing
 
 @Suite("Writing when room is short or the coordinator goes away")
 struct WriteRecoveryTests {
-    private func start(room: UInt64 = 1 << 40) async throws -> MountFixture {
+    private func start(room: UInt64 = 1 << 40, passthrough: Bool = false) async throws -> MountFixture {
         let coordinator = try FakeCoordinator()
-        coordinator.script.withLock { $0.writing.grant = .staged(direct: false, room: room) }
+        coordinator.script.withLock {
+            $0.writing.grant = passthrough ? .stagedBacking : .staged(direct: false, room: room)
+        }
         return try await MountFixture.start(coordinator, readOnly: false)
     }
 
@@ -72,9 +74,10 @@ struct WriteRecoveryTests {
         return child
     }
 
-    @Test("a writer goes on with its descriptor when the coordinator comes back, and commits all")
-    func resumes() async throws {
-        let fixture = try await start()
+    @Test(
+        "a writer goes on with its descriptor when the coordinator comes back, and commits all", arguments: [false, true])
+    func resumes(passthrough: Bool) async throws {
+        let fixture = try await start(passthrough: passthrough)
         let child = try await restart(
             fixture, keepsStaged: true,
             """

@@ -12,6 +12,7 @@ struct WriteTests {
     static let grants: [(name: String, grant: FakeWriteGrant)] = [
         ("staged", .staged(direct: false, room: 1 << 40)), ("direct", .staged(direct: true, room: 1 << 40)),
         ("source", .source), ("passthrough", .passthrough),
+        ("staged passthrough", .stagedBacking),
     ]
 
     private func start(_ grant: FakeWriteGrant = .staged(direct: false, room: 1 << 40)) async throws -> MountFixture {
@@ -223,9 +224,9 @@ struct WriteTests {
 
     @Test(
         "a reader keeps its version while a writer writes, and later readers see the writer's",
-        arguments: [FakeGrant.passthrough, .whole, .mapped, .inline])
-    func readersKeepTheirVersion(_ grant: FakeGrant) async throws {
-        let fixture = try await start()
+        arguments: [FakeGrant.passthrough, .whole, .mapped, .inline], [false, true])
+    func readersKeepTheirVersion(_ grant: FakeGrant, isBacked: Bool) async throws {
+        let fixture = try await start(isBacked ? .stagedBacking : .staged(direct: false, room: 1 << 40))
         let bytes = pattern(60_000)
         try fixture.coordinator.add("data", bytes, grant)
         let reference = try fixture.coordinator.reference(bytes)

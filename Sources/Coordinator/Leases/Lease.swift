@@ -47,6 +47,9 @@ final class Lease: Sendable {
         self.onClose = onClose
     }
 
+    /// Whether the kernel reads and writes by itself.
+    var isPassthrough: Bool { backingID != nil }
+
     func close() {
         backingID?.close()
         loan?.close()

@@ -76,10 +76,13 @@ extension LeaseService {
         let isShared = changes.written.isShared(file, beyond: session)
         changes.written.begin(file, session: session, isWriting: isWriting)
         let written = changes.written
+        // Who only reads shares the backing id of the writers, or asks the mount.
+        let backing = isWriting && file.mayGrowUnasked ? register(descriptor, open.device) : nil
         let lease = leases.add { number in
             Lease(
-                number: number, inode: open.inode, mount: mount, path: path, record: record, mode: "staged",
-                backing: .staged(file), isWriting: isWriting,
+                number: number, inode: open.inode, mount: mount, path: path, record: record,
+                mode: backing == nil ? "staged" : "passthrough", backing: .staged(file), isWriting: isWriting,
+                backingID: backing,
                 onClose: { written.end(file, session: session, isWriting: isWriting) })
         }
         guard let lease else {
@@ -91,6 +94,7 @@ extension LeaseService {
         opened.staged.number = file.number
         opened.staged.direct = isShared
         opened.staged.room = Self.roomAhead
+        if let backing { opened.staged.backingID = backing.number }
         return Grant(opened: opened, descriptors: [descriptor])
     }
 
@@ -145,7 +149,9 @@ extension LeaseService {
         switch lease.backing {
         case .staged(let file):
             if file.isCurrent, file.isDirty { try await changes.keepForReaders(lease.inode) }
-            _ = try await changes.staging.commit(file, synchronize ? .synchronize : .close, written: written)
+            // What the kernel writes by itself, the mount does not see.
+            _ = try await changes.staging.commit(
+                file, synchronize ? .synchronize : .close, written: lease.isPassthrough ? nil : written)
         case .source where lease.isWriting: try await refresh(lease.inode, origin)
         default: break
         }
