@@ -11,10 +11,10 @@ import tempfile
 
 import numpy
 
-from . import reading
+from . import reading, write_cases  # noqa: F401, write_cases registers its cases
 from .cases import CASES
 from .larder import LarderNode
-from .peers import known_peers
+from .peers import JuiceFS, known_peers
 from .processes import Failure, run
 from .report import Row, file_system, machine, table
 from .stores import BUCKET, GatewayStore, NginxStore
@@ -48,6 +48,7 @@ class Bench:
         self.peers = known_peers(TOOLS)
         self._stores = {}
         self._scratches = 0
+        self._numbers = 0
 
     # Data
 
@@ -92,8 +93,18 @@ class Bench:
         self._scratches += 1
         return os.path.join(self.directory, f"m{self._scratches}")
 
+    def number(self):
+        """Another one each time, for names in the store."""
+        self._numbers += 1
+        return self._numbers
+
     def larder(self):
         return LarderNode(self.binary, self.scratch(), self.complain)
+
+    def writing_peers(self):
+        """Peers whose mounts can be written: also one whose store nobody else can read."""
+        juicefs = os.path.join(TOOLS, "juicefs")
+        return [*self.installed_peers(), *([JuiceFS("juicefs", juicefs)] if os.access(juicefs, os.X_OK) else [])]
 
     def installed_peers(self):
         """Those that can be measured; the table says which are missing."""

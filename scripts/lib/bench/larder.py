@@ -76,6 +76,14 @@ class LarderNode:
     def processor_seconds(self):
         return processor_seconds(self.pids())
 
+    def peak_memory(self):
+        """The most that the processes have had resident, in bytes (VmHWM, proc(5))."""
+        total = 0
+        for pid in self.pids():
+            with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as status:
+                total += next((int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM:")), 0)
+        return total
+
     def mode(self, path):
         """How an open file is read, by the mount's own word (docs/semantics.md, extended attributes)."""
         with open(path, "rb") as opened:

@@ -16,6 +16,9 @@ class Unit:
 
 RATE = Unit("bytes/s", lambda value: f"{value / 1e9:.2f} GB/s" if value >= 1e9 else f"{value / 1e6:.0f} MB/s")
 READS = Unit("reads/s", lambda value: f"{value / 1e3:.1f} k reads/s")
+WRITES = Unit("writes/s", lambda value: f"{value / 1e3:.1f} k writes/s")
+FILES = Unit("files/s", lambda value: f"{value:.0f} files/s")
+MEMORY = Unit("bytes", lambda value: f"{value / 1e6:.0f} MB")
 SECONDS = Unit("s", lambda value: f"{value * 1e3:.1f} ms")
 PROCESSOR = Unit("s CPU", lambda value: f"{value:.2f} s CPU")
 COUNT = Unit("", lambda value: f"{value:.0f}")

@@ -152,6 +152,7 @@ def listing(prefix, objects, directories):
 class GatewayStore:
     """An S3 server that checks signatures, with its own work to do for each byte: JuiceFS's gateway. A context manager."""
     name = "gateway"
+    bucket = BUCKET
 
     def __init__(self, juicefs, root, directory):
         self.gateway = s3_gateway.Gateway(juicefs, directory)
@@ -194,6 +195,16 @@ class GatewayStore:
     @property
     def secret_key(self):
         return self.gateway.secret_key
+
+    def has(self, key, size):
+        """Whether there is an object of that size."""
+        found = self.client.list_objects_v2(Bucket=BUCKET, Prefix=key, MaxKeys=1).get("Contents", [])
+        return bool(found) and found[0]["Key"] == key and found[0]["Size"] == size
+
+    def count(self, prefix):
+        """How many objects with bytes have keys that begin so."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+        return sum(1 for page in pages for found in page.get("Contents", []) if found["Size"] > 0)
 
     def url(self, key):
         return self.client.generate_presigned_url("get_object", Params={"Bucket": BUCKET, "Key": key})
