@@ -52,7 +52,8 @@ package final class CoordinatorDaemon: Sendable {
             sessions.broadcast($0, except: $1)
         }
         let notes = StatusNotes(logger: logger)
-        let written = WrittenFiles(namespace: namespace, logger: logger)
+        let locks = ChangeLocks()
+        let written = WrittenFiles(namespace: namespace, locks: locks, logger: logger)
         let journal: Journal
         let staging: StagingService
         do {
@@ -66,8 +67,7 @@ package final class CoordinatorDaemon: Sendable {
                 exitCode: ExitCode.cannotCreate)
         }
         let changes = ChangeService(
-            namespace: namespace, written: written, staging: staging, journal: journal, locks: ChangeLocks(),
-            logger: logger)
+            namespace: namespace, written: written, staging: staging, journal: journal, locks: locks, logger: logger)
         let leases = LeaseService(namespace: namespace, changes: changes, cache: cache, notes: notes, logger: logger)
         written.attach(
             staging,

@@ -16,14 +16,21 @@ extension MountedFileSystem {
         var request = WireLookup()
         request.parent = parent
         request.name = .init(name.bytes)
-        link.request(.lookup(request)) { result in
+        link.request(.lookup(request)) { [self] result in
             answer(
                 result.answer { body in
                     guard case .entry(let entry) = body else { return nil }
                     return entry.hasAttributes
-                        ? .entry(entry.attributes) : .absent(milliseconds: entry.negativeTtlMilliseconds)
+                        ? .entry(current(entry.attributes)) : .absent(milliseconds: entry.negativeTtlMilliseconds)
                 })
         }
+    }
+
+    /// What the coordinator says of an inode, with the size and times that it has got by writes through this mount, of
+    /// which the coordinator has not heard yet.
+    package func current(_ attributes: WireAttributes) -> WireAttributes {
+        guard let writing = openInodes.find(attributes.inode)?.writing else { return attributes }
+        return shown(writing.lastKnown(), attributes.inode)
     }
 
     /// The attributes of an inode. An open one that the coordinator has superseded keeps those it was opened with.

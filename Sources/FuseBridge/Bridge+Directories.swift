@@ -54,7 +54,8 @@ extension Bridge {
             let fits = withUnsafeTemporaryAllocation(of: CChar.self, capacity: listed.name.count + 1) { name in
                 for (index, byte) in listed.name.enumerated() { name[index] = CChar(bitPattern: byte) }
                 name[listed.name.count] = 0
-                return page.add(raw, name.baseAddress!, entry(listed.attributes), next: number + 3)
+                return page.add(
+                    raw, name.baseAddress!, entry(fileSystem.current(listed.attributes)), next: number + 3)
             }
             guard fits else { return }
             number += 1

@@ -245,6 +245,7 @@ func onThread<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) a
                       }
                     ]
                   },
+                  "conflicts" : 1,
                   "coordinator" : {
                     "pid" : 42,
                     "socket" : "/run/larder/coordinator.sock",
@@ -270,9 +271,21 @@ func onThread<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) a
                   "notes" : [
                     "no RAM tier"
                   ],
+                  "pending" : [
+                    {
+                      "ageSeconds" : 5,
+                      "bytes" : 2048,
+                      "lastError" : "the store is away",
+                      "path" : "d/new",
+                      "state" : "failed",
+                      "store" : "s3://bucket",
+                      "uploadedBytes" : 1024
+                    }
+                  ],
                   "stores" : [
                     {
                       "bytesReceived" : 1000,
+                      "conditions" : "not enforced: checked before and after",
                       "errors" : 2,
                       "identity" : "s3://bucket@https://s3.amazonaws.com",
                       "lastError" : "slow down",
@@ -299,9 +312,10 @@ func onThread<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) a
                 CACHE  PATH                  USED       OF  FILES  STATE
                 disk   /var/cache/larder  1.0 MiB  1.0 TiB      3  in use
 
-                STORE                                 GET  HEAD  LIST  RECEIVED  RETRIES  ERRORS
-                s3://bucket@https://s3.amazonaws.com    5     0     1    1000 B        3       2
+                STORE                                 GET  HEAD  LIST  PUT  RECEIVED  RETRIES  ERRORS
+                s3://bucket@https://s3.amazonaws.com    5     0     1    0    1000 B        3       2
                   last error of s3://bucket@https://s3.amazonaws.com: slow down
+                  conditional writes to s3://bucket@https://s3.amazonaws.com are not enforced: checked before and after
                   4 keys that POSIX cannot name are not shown
                   1 objects are hidden by a directory of the same name
 
@@ -310,6 +324,12 @@ func onThread<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) a
 
                 OPEN FILE    OPENS  READ BY
                 /mnt/lake/a      2  passthrough
+
+                NOT IN THE STORE YET  STATE      SIZE  UPLOADED  SINCE
+                s3://bucket/d/new     failed  2.0 KiB   1.0 KiB    5 s
+                  d/new: the store is away
+
+                1 conflict: larder conflicts lists what lost a race
 
                 note: no RAM tier
 
@@ -365,6 +385,18 @@ func onThread<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) a
         file.opens = 2
         mount.openFiles = [file]
         status.mounts = [mount]
+        store.conditions = "not enforced: checked before and after"
+        status.stores = [store]
+        var pending = WireStatus.PendingFile()
+        pending.path = "d/new"
+        pending.store = "s3://bucket"
+        pending.state = "failed"
+        pending.bytes = 2048
+        pending.uploadedBytes = 1024
+        pending.lastError = "the store is away"
+        pending.ageSeconds = 5
+        status.pending = [pending]
+        status.conflicts = 1
         return status
     }()
 }

@@ -63,7 +63,7 @@ extension CacheEntry {
         return BlockFile(tier: tier, data: data, map: map, run: tier.run, mapFile: nil)
     }
 
-    private func take(_ file: BlockFile, weight: UInt64) {
+    func take(_ file: BlockFile, weight: UInt64) {
         let all = 0..<file.geometry.blockCount
         state.withLock { state in
             state.geometry = file.geometry

@@ -52,7 +52,7 @@ package enum StoreSetting: String, CaseIterable, Hashable, Sendable {
         case .proxy: return try HTTPAddress.normalizeProxy(text)
         case .credentialsFile, .caFile, .sseCustomerKeyFile: return FilePaths.absolute(text, relativeTo: directory)
         case .anonymous, .requesterPays, .insecureTLS, .readOnly: return try boolean(text) ? "true" : "false"
-        case .writeType: return try exactChoice(text, Self.writeTypes)
+        case .writeType: return try exactChoice(text, Self.writeTypeNames)
         case .writeTypes:
             let pairs = Self.pairs(text)
             guard !pairs.isEmpty else {
@@ -60,7 +60,7 @@ package enum StoreSetting: String, CaseIterable, Hashable, Sendable {
             }
             var rules: [String] = []
             for (path, type) in pairs.sorted(by: { $0.key < $1.key }) {
-                rules.append("\(path)=\(try exactChoice(type, Self.writeTypes))")
+                rules.append("\(path)=\(try exactChoice(type, Self.writeTypeNames))")
             }
             return rules.joined(separator: ";")
         case .serverSideEncryption: return try exactChoice(text, ["AES256", "aws:kms", "aws:kms:dsse"])
@@ -102,7 +102,7 @@ package enum StoreSetting: String, CaseIterable, Hashable, Sendable {
         }
     }
 
-    private static let writeTypes = ["cacheThrough", "through", "asyncThrough", "mustCache"]
+    private static let writeTypeNames = ["cacheThrough", "through", "asyncThrough", "mustCache"]
 
     /// What is written as `key=value;key=value`; empty when the text is not that. A comma would end a mount option.
     static func pairs(_ text: String) -> [String: String] {

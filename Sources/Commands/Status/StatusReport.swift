@@ -161,7 +161,10 @@ package struct StatusReport: Encodable, Hashable, Sendable {
                 result += "  \(PrintableName.of(file.path)): \(PrintableName.of(error))\n"
             }
         }
-        if conflicts > 0 { result += "\n\(conflicts) conflicts: larder conflicts lists what lost a race\n" }
+        if conflicts > 0 {
+            let count = conflicts == 1 ? "1 conflict" : "\(conflicts) conflicts"
+            result += "\n\(count): larder conflicts lists what lost a race\n"
+        }
         return result
     }
 

@@ -46,17 +46,36 @@ package final class IndexTransaction {
         value(index.names, Self.key(parent, name)).flatMap { Entry($0) }?.changedAt ?? 0
     }
 
-    /// The inode of a file that has, or had, several names.
-    func inode(of mount: UInt32, _ identity: ByteString) -> UInt64? {
+    /// A file that has, or had, several names: its inode, and the names that are known, which may be out of date.
+    struct SharedFile {
+        let inode: UInt64
+        var names: [(parent: UInt64, name: ByteString)]
+    }
+
+    func sharedFile(of mount: UInt32, _ identity: ByteString) -> SharedFile? {
         value(index.identities, Self.key(UInt64(mount), identity)).flatMap { bytes in
             var reader = RecordReader(bytes)
-            return reader.integer(UInt64.self)
+            guard let inode = reader.integer(UInt64.self), let count = reader.integer(UInt16.self) else { return nil }
+            var names: [(parent: UInt64, name: ByteString)] = []
+            for _ in 0..<count {
+                guard let parent = reader.integer(UInt64.self), let name = reader.bytes() else { return nil }
+                names.append((parent, name))
+            }
+            return SharedFile(inode: inode, names: names)
         }
     }
 
-    func setIdentity(_ mount: UInt32, _ identity: ByteString, inode: UInt64) {
+    /// Notes a name of a file with several; the latest few are kept.
+    func addName(_ parent: UInt64, _ name: ByteString, toInode inode: UInt64, _ mount: UInt32, _ identity: ByteString) {
+        var names = sharedFile(of: mount, identity)?.names.filter { $0.parent != parent || $0.name != name } ?? []
+        names = names.suffix(63) + [(parent, name)]
         var writer = RecordWriter()
         writer.integer(inode)
+        writer.integer(UInt16(names.count))
+        for (parent, name) in names {
+            writer.integer(parent)
+            writer.bytes(name)
+        }
         put(index.identities, Self.key(UInt64(mount), identity), writer.bytes)
     }
 

@@ -42,31 +42,35 @@ extension Namespace {
     }
 
     /// An inode goes from one name to another and keeps its number; what had the other name is gone.
-    /// - Parameter change: to the record, which has its new place already.
+    /// - Parameters:
+    ///   - former: the name that it loses; a file may have others.
+    ///   - change: to the record, which has its new place already.
     func move(
-        _ inode: UInt64, to name: ByteString, in parent: UInt64, mount: MountPoint, origin: UInt64?,
-        _ change: (inout InodeRecord) -> Void = { _ in }
+        _ inode: UInt64, from former: (parent: UInt64, name: ByteString), to name: ByteString, in parent: UInt64,
+        mount: MountPoint, origin: UInt64?, _ change: (inout InodeRecord) -> Void = { _ in }
     ) {
         let now = MonotonicClock.now()
-        let former = index.update { transaction -> (UInt64, ByteString)? in
-            guard var record = transaction.record(inode) else { return nil }
-            let former = (record.parent, record.name)
+        index.update { transaction in
+            guard var record = transaction.record(inode) else { return }
             if case .inode(let old, _) = transaction.child(of: parent, named: name), old != inode {
                 transaction.removeRecord(old)
             }
-            transaction.setAbsent(record.parent, record.name, until: now &+ mount.negativeTTL, changedAt: now)
-            record.parent = parent
-            record.name = name
+            transaction.setAbsent(former.parent, former.name, until: now &+ mount.negativeTTL, changedAt: now)
+            if record.parent == former.parent, record.name == former.name {
+                record.parent = parent
+                record.name = name
+            }
+            if isShared(record.attributes, mount) {
+                transaction.addName(parent, name, toInode: inode, mount.number, mount.identity(of: record.attributes))
+            }
             record.mount = mount.number
             change(&record)
             transaction.setRecord(inode, record)
             transaction.setChild(parent, name, inode: inode, listing: 0, changedAt: now)
-            Self.touch(former.0, transaction)
+            Self.touch(former.parent, transaction)
             Self.touch(parent, transaction)
-            return former
         }
-        guard let former else { return }
-        notify(names: [former, (parent, name)], inodes: [former.0, parent], origin: origin)
+        notify(names: [former, (parent, name)], inodes: [former.parent, parent], origin: origin)
     }
 
     /// Changes what is known of an inode. nil when it is gone.
@@ -134,7 +138,9 @@ extension Namespace {
             record.attributes = attributes
             record.expiry = now &+ mount.metadataTTL
             transaction.setRecord(inode, record)
-            transaction.setIdentity(mount.number, mount.identity(of: attributes), inode: inode)
+            let identity = mount.identity(of: attributes)
+            transaction.addName(record.parent, record.name, toInode: inode, mount.number, identity)
+            transaction.addName(parent, name, toInode: inode, mount.number, identity)
             transaction.setChild(parent, name, inode: inode, listing: 0, changedAt: now)
             Self.touch(parent, transaction)
             return record
@@ -148,12 +154,20 @@ extension Namespace {
     func unlink(_ inode: UInt64, _ name: ByteString, in parent: UInt64, mount: MountPoint, origin: UInt64?) {
         let now = MonotonicClock.now()
         index.update { transaction in
+            transaction.setAbsent(parent, name, until: now &+ mount.negativeTTL, changedAt: now)
             if var record = transaction.record(inode) {
                 record.attributes.links -= min(1, record.attributes.links)
                 record.expiry = 0
+                let names = transaction.sharedFile(of: mount.number, mount.identity(of: record.attributes))?.names ?? []
+                // It is found by a name that it still has.
+                for other in names where record.parent == parent && record.name == name {
+                    guard case .inode(inode, _) = transaction.child(of: other.parent, named: other.name) else {
+                        continue
+                    }
+                    (record.parent, record.name) = other
+                }
                 transaction.setRecord(inode, record)
             }
-            transaction.setAbsent(parent, name, until: now &+ mount.negativeTTL, changedAt: now)
             Self.touch(parent, transaction)
         }
         notify(names: [(parent, name)], inodes: [parent, inode], origin: origin)

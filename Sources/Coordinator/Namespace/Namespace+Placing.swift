@@ -56,13 +56,15 @@ extension Namespace {
             if case .inode(let replaced, _) = old { transaction.removeRecord(replaced) }
             fresh.isRewritten = record.isRewritten || record.attributes.version != attributes.version
             transaction.setRecord(inode, fresh)
+            transaction.addName(parent, name, toInode: inode, mount.number, mount.identity(of: attributes))
             transaction.setChild(parent, name, inode: inode, listing: directory.listing)
             return Placed(found: .inode(inode, fresh), isNews: old != nil, changedInode: inode, orphan: nil)
         }
         guard case .inode(let inode, let record) = old else {
             let inode = transaction.allocateInode()
             if isShared(attributes, mount) {
-                transaction.setIdentity(mount.number, mount.identity(of: attributes), inode: inode)
+                transaction.addName(
+                    parent, name, toInode: inode, mount.number, mount.identity(of: attributes))
             }
             transaction.setRecord(inode, fresh)
             transaction.setChild(parent, name, inode: inode, listing: directory.listing)
@@ -94,7 +96,7 @@ extension Namespace {
     }
 
     /// Whether other names may stand for the same file.
-    private func isShared(_ attributes: ObjectAttributes, _ mount: MountPoint) -> Bool {
+    func isShared(_ attributes: ObjectAttributes, _ mount: MountPoint) -> Bool {
         mount.lendsSource && attributes.links > 1 && attributes.kind != .directory
     }
 
@@ -104,8 +106,8 @@ extension Namespace {
     ) -> (inode: UInt64, record: InodeRecord)? {
         guard isShared(attributes, mount) else { return nil }
         let identity = mount.identity(of: attributes)
-        guard let inode = transaction.inode(of: mount.number, identity), let record = transaction.record(inode),
-            mount.identity(of: record.attributes) == identity
+        guard let inode = transaction.sharedFile(of: mount.number, identity)?.inode,
+            let record = transaction.record(inode), mount.identity(of: record.attributes) == identity
         else { return nil }
         return (inode, record)
     }

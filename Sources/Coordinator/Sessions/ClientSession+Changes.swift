@@ -25,7 +25,7 @@ extension ClientSession {
             answer = try await create(request, once: key)
         } else {
             answer = try await services.operations.once(key) { () async throws(CoordinationError) in
-                try await self.change(body)
+                try await self.change(body, as: key)
             }
         }
         await services.sessions.settleChange(in: directories, from: self)
@@ -83,7 +83,9 @@ extension ClientSession {
         ChangeService.Origin(session: number, caller: Caller(uid: caller.uid, gid: caller.gid, isChecked: true))
     }
 
-    private func change(_ body: WireEnvelope.OneOf_Body) async throws(CoordinationError) -> Answer {
+    private func change(
+        _ body: WireEnvelope.OneOf_Body, as operation: OperationLog.Key? = nil
+    ) async throws(CoordinationError) -> Answer {
         let changes = services.changes
         switch body {
         case .create(let request): return try await create(request)
@@ -121,9 +123,11 @@ extension ClientSession {
         case .rename(let request):
             _ = try visible(request.parent)
             _ = try visible(request.newParent)
+            var origin = origin(request.caller)
+            origin.operation = operation
             try await changes.rename(
                 request.parent, ByteString(request.name), to: request.newParent, ByteString(request.newName),
-                flags: request.flags, origin(request.caller))
+                flags: request.flags, origin)
             return Answer(body: .done(.init()))
         case .setAttributes(let request):
             _ = try visible(request.inode)

@@ -14,6 +14,7 @@ extension ChangeService {
             let record = try await namespace.current(inode)
             let mount = try writable(record)
             let path = try namespace.storePath(of: record)
+            let change = change.endingPrivileges(of: record, by: origin.caller)
             if let files = mount.store.fileWriting {
                 let attributes = try await filing {
                     () async throws(FileFailure) in try await files.change(path, change, as: origin.caller)
@@ -66,8 +67,8 @@ extension ChangeService {
         let objects = try objects(mount)
         var wanted = mount.metadata(of: record)
         wanted.apply(change, to: record)
-        if let file = written.file(of: record) {
-            try await staging.setMetadata(file, wanted)
+        if let file = written.file(of: record), try await staging.setMetadata(file, wanted) {
+            // The next commit brings it.
         } else if record.attributes.kind == .directory {
             _ = try await storing(mount) { () async throws(StoreError) in
                 try await objects.makeDirectory(path, wanted)
@@ -85,13 +86,26 @@ extension ChangeService {
                     path, expecting: record.attributes.version, to: path, metadata: metadata,
                     if: record.attributes.version.map { .version($0) } ?? .none)
             }
-            namespace.change(inode, origin: origin.session, isTold: false) { $0.attributes.version = copied.version }
+            await written.keepCached(
+                mount, from: path, record.attributes.version, to: path, copied.version, size: record.attributes.size)
+            replaced(inode, by: copied, mount, origin)
         }
         namespace.change(inode, origin: origin.session) { record in
             record.attributes = record.attributes.adding(wanted)
             record.attributes.accessed = wanted.accessed ?? record.attributes.accessed
             record.attributes.changed = .now()
             if record.attributes.kind == .directory { record.hasMarker = true }
+        }
+    }
+
+    /// The object has the same bytes under another version; a staged file that has just finished knows only the former.
+    private func replaced(_ inode: UInt64, by copied: ObjectAttributes, _ mount: MountPoint, _ origin: Origin) {
+        let expiry = MonotonicClock.now() &+ mount.metadataTTL
+        namespace.change(inode, origin: origin.session, isTold: false) { record in
+            record.attributes.version = copied.version
+            guard record.staged != 0 else { return }
+            record.staged = 0
+            record.expiry = expiry
         }
     }
 
@@ -207,7 +221,7 @@ extension ChangeService {
         if let file = written.file(of: record) {
             var metadata = file.target.metadata
             metadata.extendedAttributes = plain
-            return try await staging.setMetadata(file, metadata)
+            if try await staging.setMetadata(file, metadata) { return }
         }
         if record.attributes.kind == .directory {
             var metadata = mount.metadata(of: record)
@@ -225,10 +239,28 @@ extension ChangeService {
                 path, expecting: record.attributes.version, to: path, metadata: metadata,
                 if: record.attributes.version.map { .version($0) } ?? .none)
         }
-        namespace.change(inode, origin: origin.session) { record in
-            record.attributes.version = copied.version
-            record.attributes.changed = .now()
+        await written.keepCached(
+            mount, from: path, record.attributes.version, to: path, copied.version, size: record.attributes.size)
+        replaced(inode, by: copied, mount, origin)
+        namespace.change(inode, origin: origin.session) { $0.attributes.changed = .now() }
+    }
+}
+
+extension AttributeChange {
+    /// With the set-user-ID and set-group-ID bits ended that the kernel leaves to the file system to end: at a change of
+    /// owner, and when somebody without privileges changes the bytes (chown(2), inode(7)).
+    fileprivate func endingPrivileges(of record: InodeRecord, by caller: Caller) -> AttributeChange {
+        guard record.attributes.kind == .file, let held = permissions ?? record.attributes.permissions else {
+            return self
         }
+        let isOwned = permissions == nil && (uid != nil || gid != nil)
+        guard isOwned || (size != nil && caller.uid != 0) else { return self }
+        var kept = held & ~S_ISUID
+        if held & S_IXGRP != 0 { kept &= ~S_ISGID }
+        guard kept != held else { return self }
+        var change = self
+        change.permissions = kept
+        return change
     }
 }
 

@@ -47,6 +47,9 @@ extension ChangeService {
         _ place: Place, mode: UInt32, _ origin: Origin
     ) async throws(CoordinationError) -> (inode: UInt64, file: StagedFile) {
         let objects = try objects(place.mount)
+        guard place.path.count <= objects.limits.longestKey else {
+            throw CoordinationError(.fileNameTooLong, "a key has at most \(objects.limits.longestKey) bytes")
+        }
         let inode = namespace.index.update { $0.allocateInode() }
         let metadata = newMetadata(place, S_IFREG | mode & 0o7777, origin)
         let file = try await staging.create(

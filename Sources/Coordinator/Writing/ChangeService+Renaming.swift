@@ -73,7 +73,11 @@ extension ChangeService {
             throw CoordinationError(.fileExists, "\(ends.target.path) exists")
         }
         if ends.replaced?.inode == ends.inode { return }
-        if let files = ends.source.mount.store.fileWriting { return try await renameFile(ends, files, origin) }
+        if let files = ends.source.mount.store.fileWriting {
+            try await renameFile(ends, files, origin)
+            for parent in Set([ends.source.parent, ends.target.parent]) { await refresh(parent, ends.source.mount) }
+            return
+        }
         let objects = try objects(ends.source.mount)
         guard ends.flags & RenameFlag.exchange == 0 else {
             throw CoordinationError(.invalidArgument, "\(ends.source.mount.source) cannot exchange two names")
@@ -107,7 +111,7 @@ extension ChangeService {
             () async throws(FileFailure) in
             try await files.rename(ends.source.path, to: ends.target.path, flags: ends.flags, as: origin.caller)
         }
-        let target = ends.target
+        let (source, target) = (ends.source, ends.target)
         if ends.flags & RenameFlag.exchange != 0 {
             guard let replaced = ends.replaced else { return }
             namespace.exchange(ends.inode, replaced.inode, origin: origin.session)
@@ -118,7 +122,10 @@ extension ChangeService {
                 replaced.inode, target.name, in: target.parent, mount: target.mount, origin: origin.session)
         }
         // The change time is another, and so is the version.
-        namespace.move(ends.inode, to: target.name, in: target.parent, mount: target.mount, origin: origin.session) {
+        namespace.move(
+            ends.inode, from: (source.parent, source.name), to: target.name, in: target.parent, mount: target.mount,
+            origin: origin.session
+        ) {
             $0.expiry = 0
         }
     }
@@ -142,7 +149,8 @@ extension ChangeService {
             // Nothing of it is in the store yet.
             try await staging.move(file, to: target.path, base: baseOfReplaced)
             namespace.move(
-                ends.inode, to: target.name, in: target.parent, mount: target.mount, origin: origin.session)
+                ends.inode, from: (source.parent, source.name), to: target.name, in: target.parent, mount: target.mount,
+                origin: origin.session)
             return
         }
         if let file { _ = try await staging.commit(file, .synchronize) }
@@ -153,13 +161,17 @@ extension ChangeService {
             RenameRecord(
                 number: 0, store: source.mount.store.identity, source: source.path, destination: target.path,
                 isTree: false, sourceVersion: record.attributes.version, phase: .copying,
-                condition: isExclusive ? .absent : .none), objects)
+                condition: isExclusive ? .absent : .none), objects, origin)
         if let file, let version = moved?.version {
             try await staging.move(file, to: target.path, base: .version(version))
         }
+        await written.keepCached(
+            source.mount, from: source.path, record.attributes.version, to: target.path, moved?.version,
+            size: record.attributes.size)
         let now = MonotonicClock.now()
         namespace.move(
-            ends.inode, to: target.name, in: target.parent, mount: target.mount, origin: origin.session
+            ends.inode, from: (source.parent, source.name), to: target.name, in: target.parent, mount: target.mount,
+            origin: origin.session
         ) { record in
             guard let moved else {
                 record.expiry = 0
@@ -185,7 +197,7 @@ extension ChangeService {
         _ = try await journaled(
             RenameRecord(
                 number: 0, store: source.mount.store.identity, source: source.path, destination: target.path,
-                isTree: true, sourceVersion: nil, phase: .copying, condition: .none), objects)
+                isTree: true, sourceVersion: nil, phase: .copying, condition: .none), objects, origin)
         for (file, path) in below {
             var base = WriteCondition.absent
             if file.base != .absent {
@@ -196,20 +208,31 @@ extension ChangeService {
             }
             try await staging.move(file, to: path, base: base)
         }
-        namespace.move(ends.inode, to: target.name, in: target.parent, mount: target.mount, origin: origin.session)
-        var known: [UInt64] = []
+        namespace.move(
+            ends.inode, from: (source.parent, source.name), to: target.name, in: target.parent, mount: target.mount,
+            origin: origin.session)
+        var known: [(inode: UInt64, record: InodeRecord)] = []
         namespace.forEachKnown(below: ends.inode) { inode, record in
-            if record.attributes.kind == .file, !namespace.isStaged(record) { known.append(inode) }
+            if record.attributes.kind == .file, !namespace.isStaged(record) { known.append((inode, record)) }
         }
-        // A copy may have another version than its original.
-        for inode in known { namespace.change(inode, origin: origin.session, isTold: false) { $0.expiry = 0 } }
+        for (inode, record) in known {
+            // A copy may have another version than its original; most have the same.
+            namespace.change(inode, origin: origin.session, isTold: false) { $0.expiry = 0 }
+            guard let path = namespace.index.path(of: record), path.hasPrefix(target.path + "/") else { continue }
+            let former = source.path + ByteString(path.bytes.dropFirst(target.path.count))
+            let version = record.attributes.version
+            await written.keepCached(
+                target.mount, from: former, version, to: path, version, size: record.attributes.size)
+        }
     }
 
     /// Runs a rename of objects so that a restart completes it.
     private func journaled(
-        _ rename: RenameRecord, _ objects: any ObjectWriting
+        _ rename: RenameRecord, _ objects: any ObjectWriting, _ origin: Origin
     ) async throws(CoordinationError) -> ObjectAttributes? {
         var rename = rename
+        rename.client = origin.operation?.client
+        rename.operation = origin.operation?.operation ?? 0
         do throws(LMDBError) {
             rename.number = try journal.nextNumber()
             try journal.put(rename)

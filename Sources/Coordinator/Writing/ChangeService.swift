@@ -35,6 +35,8 @@ final class ChangeService: Sendable {
         /// The session, whose kernel makes the change itself.
         let session: UInt64?
         let caller: Caller
+        /// By what the client knows the change, if it may send it again.
+        var operation: OperationLog.Key?
     }
 
     /// A name, and what a change of it needs to know.
@@ -79,6 +81,14 @@ final class ChangeService: Sendable {
         return mount
     }
 
+    /// What a change in a directory of a store of files has made of the directory: its links and times.
+    func refresh(_ directory: UInt64, _ mount: MountPoint) async {
+        guard mount.store.fileWriting != nil, let record = namespace.index.record(directory),
+            let path = namespace.index.path(of: record), let found = try? await mount.store.lookup(path)
+        else { return }
+        namespace.change(directory, origin: nil, isTold: false) { $0.attributes = found }
+    }
+
     /// Runs `body` while nobody else changes the name, with the place as it is then.
     func withPlace<Value: Sendable>(
         _ parent: UInt64, _ name: ByteString, trees: [UInt64] = [], inodes: [UInt64] = [],
@@ -89,7 +99,9 @@ final class ChangeService: Sendable {
             names: [(parent, name, place.ancestors)], trees: trees, inodes: inodes)
         return try await locks.withClaims(claims) { () async throws(CoordinationError) in
             // A directory above may have been renamed while this waited.
-            try await body(try self.place(parent, name))
+            let value = try await body(try self.place(parent, name))
+            await refresh(parent, place.mount)
+            return value
         }
     }
 
@@ -154,7 +166,10 @@ final class ChangeService: Sendable {
             }
             try await requireAbsent(place)
             let created = try await createStaged(place, mode: mode, origin)
-            try await written.commitUnopened(created.file)
+            try await locks.withClaims(ChangeLocks.Claims(names: [], inodes: [created.inode]), isNested: true) {
+                () async throws(CoordinationError) in
+                try await written.commitUnopened(created.file)
+            }
             return (created.inode, try namespace.record(created.inode))
         }
     }

@@ -1,5 +1,7 @@
+import Coordination
 import LMDB
 import Platform
+import SwiftProtobuf
 import Synchronization
 import UnderStores
 
@@ -41,8 +43,19 @@ final class RenameWork: Sendable {
             note(.removing)
             try await objects.remove(rename.source, if: .none)
         }
+        noteDone()
         try? journal.removeRename(rename.number)
         return attributes
+    }
+
+    /// Before the rename leaves the journal: who asks again, of this coordinator or of the next, is told that it is done.
+    private func noteDone() {
+        guard let client = rename.client else { return }
+        var envelope = WireEnvelope()
+        envelope.done = .init()
+        if let bytes: [UInt8] = try? envelope.serializedBytes() {
+            try? journal.note(bytes, of: rename.operation, by: client)
+        }
     }
 
     private func note(_ phase: RenameRecord.Phase) {

@@ -22,12 +22,14 @@ final class WrittenFiles: StagedAttributes, StagingEvents {
     }
 
     private let namespace: Namespace
+    private let locks: ChangeLocks
     private let logger: Logger
     private let uses = Lock<[UInt64: Uses]>([:])
     private let parts = Lock(Parts())
 
-    init(namespace: Namespace, logger: Logger) {
+    init(namespace: Namespace, locks: ChangeLocks, logger: Logger) {
         self.namespace = namespace
+        self.locks = locks
         self.logger = logger
     }
 
@@ -83,6 +85,8 @@ final class WrittenFiles: StagedAttributes, StagingEvents {
             }
             return file
         }
+        // A staged file may have ended since the record was read.
+        let record = try namespace.record(inode)
         let path = try namespace.storePath(of: record)
         var metadata = mount.metadata(of: record)
         // Stamping it would set the time that the file has now for good.
@@ -111,7 +115,7 @@ final class WrittenFiles: StagedAttributes, StagingEvents {
         return file
     }
 
-    /// Commits what was changed without an open file: truncate(2), mknod(2).
+    /// Commits what was changed without an open file: truncate(2), mknod(2). The caller has claimed the inode.
     func commitUnopened(_ file: StagedFile) async throws(CoordinationError) {
         guard let staging, uses.withLock({ $0[file.number]?.leases ?? 0 }) == 0 else { return }
         _ = try await staging.commit(file, .close)
@@ -120,6 +124,22 @@ final class WrittenFiles: StagedAttributes, StagingEvents {
 
     /// The name of a file is gone; who has it open goes on. Returns what the store has of it.
     func abandon(_ file: StagedFile) async -> WriteCondition { await staging?.discard(file) ?? .none }
+
+    /// An object has another name or version now, with the same bytes: what is cached of it stays.
+    func keepCached(
+        _ mount: MountPoint, from path: ByteString, _ version: ObjectVersion?, to other: ByteString,
+        _ newVersion: ObjectVersion?, size: UInt64
+    ) async {
+        guard let staging, let version, let newVersion, size > 0, !mount.lendsSource, mount.cacheMode != .never else {
+            return
+        }
+        let store = mount.store.identity.text
+        await staging.blocking { [cache = staging.cache] in
+            _ = cache.rename(
+                CachedObjectID(store: store, key: path, version: version.bytes, size: size),
+                to: CachedObjectID(store: store, key: other, version: newVersion.bytes, size: size))
+        }
+    }
 
     // MARK: Opens
 
@@ -148,9 +168,14 @@ final class WrittenFiles: StagedAttributes, StagingEvents {
             return (isWriting && use.writers.isEmpty, use.leases == 0)
         }
         guard let staging, isUnwritten || isUnused else { return }
-        Task(executorPreference: staging.pool) {
+        Task(executorPreference: staging.pool) { [self] in
             if isUnused {
-                await staging.release(file)
+                var claims = ChangeLocks.Claims()
+                claims.exclusive = [.inode(file.inode)]
+                await locks.withClaims(claims) {
+                    // Somebody may have opened it meanwhile, and writes: then it is not over.
+                    if uses.withLock({ $0[file.number] }) == nil { await staging.release(file) }
+                }
             } else {
                 // Readers still have it open; bytes of a mapping may have come after the last close(2).
                 _ = try? await staging.commit(file, .background)

@@ -20,10 +20,14 @@ package struct RenameRecord: Hashable, Sendable {
     package var phase: Phase
     /// What must hold of the destination before it is made.
     package var condition: WriteCondition
+    /// Who asked for it (`Journal.note`), to be told that it is done however often it asks again; nil when nobody is told.
+    package var client: ByteString?
+    package var operation: UInt64
 
     package init(
         number: UInt64, store: StoreIdentity, source: ByteString, destination: ByteString, isTree: Bool,
-        sourceVersion: ObjectVersion?, phase: Phase, condition: WriteCondition
+        sourceVersion: ObjectVersion?, phase: Phase, condition: WriteCondition, client: ByteString? = nil,
+        operation: UInt64 = 0
     ) {
         self.number = number
         self.store = store
@@ -33,11 +37,13 @@ package struct RenameRecord: Hashable, Sendable {
         self.sourceVersion = sourceVersion
         self.phase = phase
         self.condition = condition
+        self.client = client
+        self.operation = operation
     }
 }
 
 extension Journal {
-    private static let renameFormat: UInt8 = 1
+    private static let renameFormat: UInt8 = 2
 
     /// Adds or replaces the rename of this number (`nextNumber`). Survives a crash of the process at once, of the machine
     /// after `synchronize`.
@@ -51,6 +57,8 @@ extension Journal {
         writer.optional(rename.sourceVersion) { $0.text($1.bytes.bytes) }
         writer.integer(rename.phase.rawValue)
         writer.condition(rename.condition)
+        writer.optional(rename.client) { $0.text($1.bytes) }
+        writer.integer(rename.operation)
         try environment().write { (transaction) throws(LMDBError) in
             try transaction.put(renames, Self.key(rename.number), writer.bytes)
         }
@@ -70,12 +78,14 @@ extension Journal {
                 let source = reader.text(), let destination = reader.text(),
                 let isTree = reader.integer(UInt8.self), isTree <= 1, let version = reader.optional({ $0.text() }),
                 let phase = reader.integer(UInt8.self).flatMap(RenameRecord.Phase.init(rawValue:)),
-                let condition = reader.condition(), reader.isAtEnd
+                let condition = reader.condition(), let client = reader.optional({ $0.text() }),
+                let operation = reader.integer(UInt64.self), reader.isAtEnd
             else { return nil }
             return RenameRecord(
                 number: number, store: StoreIdentity(store), source: ByteString(source),
                 destination: ByteString(destination), isTree: isTree == 1,
-                sourceVersion: version.map { ObjectVersion(ByteString($0)) }, phase: phase, condition: condition)
+                sourceVersion: version.map { ObjectVersion(ByteString($0)) }, phase: phase, condition: condition,
+                client: client.map { ByteString($0) }, operation: operation)
         }
     }
 }

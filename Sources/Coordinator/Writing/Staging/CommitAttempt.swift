@@ -33,7 +33,10 @@ extension StagingService {
                 if print == content { return found }
                 // An older content of this file: the condition is now that nobody else has replaced it.
                 uncertain = []
-                file.state.withLock { $0.target.base = found.version.map { .version($0) } ?? .none }
+                file.state.withLock { state in
+                    state.target.base = found.version.map { .version($0) } ?? .none
+                    (state.known, state.content, state.snapshot) = (nil, nil, nil)
+                }
                 await replaceAttempts(of: file, with: [content])
                 if error.kind == .notFound { throw .uploadGone }
             }

@@ -1,5 +1,6 @@
 import BlockCaching
 import Coordination
+import Glibc
 import Platform
 import SystemPackage
 import UnderStores
@@ -18,7 +19,7 @@ extension StagingService {
             guard !isClosed else { return fail(file, .closed) }
             guard file.isCurrent else { return .success(file.committed) }
             let before: FileSnapshot
-            do throws(Errno) { before = FileSnapshot(try file.status()) } catch { return fail(file, .disk(error)) }
+            do throws(Errno) { before = try quietSnapshot(of: file) } catch { return fail(file, .disk(error)) }
             file.file.account()
             do throws(StagingFailure) {
                 guard try await mustUpload(file, before, inspects: inspects) else { return .success(file.committed) }
@@ -32,6 +33,26 @@ extension StagingService {
             }
         }
         return fail(file, last)
+    }
+
+    /// How the file looks at a moment when nobody is in the middle of a write(2), so that what is read afterwards has all
+    /// that is behind these times.
+    ///
+    /// The kernel moves the times before it copies the bytes, and holds the inode's lock over both. chmod(2) takes that
+    /// lock, so it returns when a write that had moved the times before has ended; one that begins later moves them again.
+    private func quietSnapshot(of file: StagedFile) throws(Errno) -> FileSnapshot {
+        let descriptor = try file.descriptor()
+        var before = FileSnapshot(try descriptor.status())
+        for _ in 0..<3 {
+            if file.state.withLock({ $0.snapshot?.looksLike(before) == true }) { return before }
+            guard fchmod(descriptor.raw, 0o600) == 0 else { throw Errno(rawValue: errno) }
+            let after = FileSnapshot(try descriptor.status())
+            if after.modified == before.modified, after.size == before.size { return after }
+            before = after
+        }
+        // Written without a pause: the next commit compares the bytes.
+        before.isYoung = true
+        return before
     }
 
     /// Whether the same again may well succeed at once.
@@ -49,14 +70,26 @@ extension StagingService {
     private func mustUpload(
         _ file: StagedFile, _ now: FileSnapshot, inspects: Bool
     ) async throws(StagingFailure) -> Bool {
-        if file.isDirty(now) { return true }
-        let (isYoung, content) = file.state.withLock { ($0.snapshot?.isYoung == true, $0.content) }
-        guard isYoung || inspects, let content else { return isYoung }
-        let isSame = ContentPrint(parts: try await read(file, size: now.size).map(\.print)) == content
-        if isSame {
-            file.state.withLock { state in if state.snapshot?.looksLike(now) == true { state.snapshot = now } }
+        let (looksSame, isUnsure, content) = file.state.withLock { state in
+            defer { state.isDoubtful = false }
+            return (
+                state.snapshot?.looksLike(now) == true, state.isDoubtful || state.snapshot?.isYoung == true,
+                state.content
+            )
         }
-        return !isSame
+        guard looksSame, isUnsure || inspects else { return file.isDirty(now) }
+        var isSame = !isUnsure
+        if let content {
+            do throws(StagingFailure) {
+                isSame = ContentPrint(parts: try await read(file, size: now.size).map(\.print)) == content
+            } catch {
+                file.state.withLock { $0.isDoubtful = true }
+                throw error
+            }
+        }
+        // What is not the same is dirty, also when the upload fails.
+        file.state.withLock { $0.snapshot = isSame ? now : nil }
+        return file.isDirty(now)
     }
 
     /// Reads all parts. Throws `.changed` when the file is shorter than `size`.
@@ -119,6 +152,7 @@ extension StagingService {
         file.state.withLock { state in
             state.target.base = attributes.version.map { .version($0) } ?? .none
             state.known?.attributes = attributes
+            state.known?.version = state.target.base
             if state.target.metadata == target.metadata { state.hasNewMetadata = false }
             state.lastError = nil
         }
@@ -138,7 +172,8 @@ extension StagingService {
             state.content = content
             state.known = StagedFile.Known(
                 attributes: outcome.attributes, print: content,
-                parts: outcome.parts.map(\.print), blocks: outcome.parts.flatMap(\.blocks))
+                parts: outcome.parts.map(\.print), version: state.target.base,
+                blocks: outcome.parts.flatMap(\.blocks))
             state.attempts = []
             if state.target.metadata == target.metadata { state.hasNewMetadata = outcome.lacksMetadata }
             if state.acknowledged?.looksLike(before) == true { state.acknowledged = nil }

@@ -28,6 +28,8 @@ package final class StagedFile: Sendable {
         var attributes: ObjectAttributes?
         var print: ContentPrint
         var parts: [Fingerprint]
+        /// The version that has it: another one may have other parts.
+        var version: WriteCondition
         var blocks: [UInt32]
     }
 
@@ -39,6 +41,8 @@ package final class StagedFile: Sendable {
         /// As it looked when it was acknowledged without an upload.
         var acknowledged: FileSnapshot?
         var isDurable = false
+        /// The file's times were set while somebody may have been writing: they tell nothing.
+        var isDoubtful = false
         /// What the object had then; nil where only the bytes themselves tell.
         var content: ContentPrint?
         var known: Known?

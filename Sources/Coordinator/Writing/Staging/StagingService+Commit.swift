@@ -24,11 +24,13 @@ extension StagingService {
         try checkCurrent(file)
         let type = file.writeType
         if type == .mustCache || (type == .asyncThrough && demand != .background) {
-            let isChanged = try await blocking { [self] () throws(CoordinationError) in
+            let note = { @Sendable [self] () throws(CoordinationError) in
                 do throws(StagingFailure) { return try acknowledge(file, isSynchronous: demand == .synchronize) } catch {
                     throw CoordinationError(error, file.path)
                 }
             }
+            // Only fsync(2) waits for the disk.
+            let isChanged = demand == .synchronize ? try await blocking(note) : try await blockingBriefly(note)
             if isChanged, type == .asyncThrough { enqueue(file) }
             return nil
         }

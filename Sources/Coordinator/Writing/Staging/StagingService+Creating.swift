@@ -22,7 +22,7 @@ extension StagingService {
         _ target: StagedTarget, contents: StagedContents = .empty
     ) async throws(CoordinationError) -> StagedFile {
         note(target.store)
-        let staged = try await blocking { [self] () throws(CoordinationError) in
+        let staged = try await blockingBriefly { [self] () throws(CoordinationError) in
             try make(target, isPreparing: { if case .object = contents { true } else { false } }())
         }
         if case .object(let object) = contents {
@@ -91,7 +91,9 @@ extension StagingService {
                     state.snapshot = snapshot
                     state.content = parts.map { ContentPrint(parts: $0) }
                     state.known = parts.map {
-                        StagedFile.Known(attributes: nil, print: ContentPrint(parts: $0), parts: $0, blocks: [])
+                        StagedFile.Known(
+                            attributes: nil, print: ContentPrint(parts: $0), parts: $0, version: state.target.base,
+                            blocks: [])
                     }
                 }
                 try journal.put(staged.record(), number: staged.number)

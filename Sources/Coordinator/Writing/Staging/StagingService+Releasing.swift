@@ -199,14 +199,19 @@ extension StagingService {
         return true
     }
 
-    /// Runs a change of the file's inode that is none of its content: a clean file stays so.
+    /// Runs a change of the file's inode that is none of its content: a clean file stays so, but for a writer who comes in
+    /// between.
     private func keepingClean(_ file: StagedFile, _ body: () throws(Errno) -> Void) throws(Errno) {
         let before = FileSnapshot(try file.status())
         try body()
         let after = FileSnapshot(try file.status())
         file.state.withLock { state in
-            if state.snapshot?.looksLike(before) == true, before.size == after.size { state.snapshot = after }
-            if state.acknowledged?.looksLike(before) == true, before.size == after.size { state.acknowledged = after }
+            guard before.size == after.size else { return }
+            if state.snapshot?.looksLike(before) == true {
+                state.snapshot = after
+                if !state.isReleased { state.isDoubtful = true }
+            }
+            if state.acknowledged?.looksLike(before) == true { state.acknowledged = after }
         }
     }
 

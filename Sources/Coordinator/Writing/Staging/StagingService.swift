@@ -129,6 +129,14 @@ package final class StagingService: Sendable {
         }
     }
 
+    /// Runs a step that blocks for less than a millisecond: here, when the caller has a thread that may block.
+    func blockingBriefly<Value: Sendable, Failure: Error>(
+        _ body: @escaping @Sendable () throws(Failure) -> Value
+    ) async throws(Failure) -> Value {
+        let hasThreads = withUnsafeCurrentTask { $0?.unownedTaskExecutor != nil }
+        return hasThreads ? try body() : try await pool.run(body)
+    }
+
     /// Runs a blocking step on the service's threads.
     func blocking<Value: Sendable, Failure: Error>(
         _ body: @escaping @Sendable () throws(Failure) -> Value

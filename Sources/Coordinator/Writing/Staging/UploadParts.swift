@@ -139,8 +139,9 @@ extension StagingService {
 
     /// What the base version has in each part, where that is known.
     private func unchangedParts(of file: StagedFile, _ target: StagedTarget) -> [Fingerprint] {
-        guard case .version = target.base else { return [] }
-        let parts = file.state.withLock { $0.known?.parts ?? [] }
+        guard case .version = target.base, let known = file.state.withLock({ $0.known }), known.version == target.base
+        else { return [] }
+        let parts = known.parts
         return parts.reduce(0) { $0 + $1.length } > configuration.largeFile ? parts : []
     }
 
