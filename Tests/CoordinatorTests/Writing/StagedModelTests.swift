@@ -51,6 +51,24 @@ import Testing
         #expect(bench.service.conflicts.isEmpty && bench.service.pending.isEmpty && bench.stagingFiles.isEmpty)
     }
 
+    /// The kernel moves a file's times before it copies the bytes of a write: a commit in between must not take the times
+    /// for a proof.
+    @Test func aWriteUnderWayWhileAnotherCommitLooksIsNotTakenForCommitted() async throws {
+        let bench = try StagingBench()
+        let file = try await bench.service.create(bench.target("a"))
+        let (service, descriptor) = (bench.service, try file.descriptor())
+        for turn in 1...200 {
+            let bytes = [UInt8](repeating: UInt8(turn), count: 400_000)
+            async let other = service.commit(file, .background)
+            let writing = Task.detached { try bytes.withUnsafeBytes { try descriptor.write($0, at: 0) } }
+            try await writing.value
+            _ = try? await other
+            try await service.commit(file, .close)
+            let isRight = bench.object("a") == bytes
+            #expect(isRight, "turn \(turn)")
+        }
+    }
+
     /// A writer comes back at every moment of the end of what it wrote before.
     @Test func aFileThatIsWrittenAgainWhileItIsFinishedLosesNothing() async throws {
         let bench = try StagingBench()

@@ -102,6 +102,23 @@ import UnderStores
         #expect(bench.faults.calls.count(.copyPart) > copies && bench.faults.calls.count(.uploadPart) == 3)
     }
 
+    @Test func partsAreNotCopiedFromAVersionThatIsNotTheOneTheyWereSeenIn() async throws {
+        let bench = try StagingBench()
+        let old = pattern(600_000)
+        let file = try await bench.written("a", old)
+        try await bench.service.commit(file, .close)
+        // The next content is the object, but nobody hears of it; then some of it is taken back.
+        try bench.write(pattern(600_000, seed: 2), to: file)
+        bench.faults.add(.init(.completeUpload, calls: 1...1, .lose(StoreError(.unavailable, "no answer"))))
+        await expectErrno(.ioError) { try await bench.service.commit(file, .close) }
+        try bench.write(old, to: file)
+        try bench.write([1], to: file, at: 300_000)
+        try await bench.service.commit(file, .close)
+        let bytes = try bench.contents(of: file)
+        let isRight = bench.object("a") == bytes
+        #expect(isRight && bench.service.conflicts.isEmpty)
+    }
+
     @Test func aStoreThatCannotCopyPartsGetsThemAll() async throws {
         let bench = try StagingBench()
         var bytes = pattern(600_000)
