@@ -94,6 +94,12 @@ final class LarderNode: Sendable {
             Self.binary(), arguments, environment: environment.merging(extra) { $1 }, directory: directory.path)
     }
 
+    /// Starts another program on the node and does not wait.
+    func startProgram(_ program: String, _ arguments: [String]) async throws -> TestProcess {
+        try await TestProcess.start(
+            TestTools.path(program), arguments, environment: environment, directory: directory.path)
+    }
+
     /// Runs another program on the node; throws when it fails.
     @discardableResult
     func run(_ program: String, _ arguments: String...) async throws -> String {
@@ -121,8 +127,20 @@ final class LarderNode: Sendable {
         try await mountList("s3://\(admin.bucket)", ["--endpoint", admin.endpoint] + options)
     }
 
-    private func mountList(_ source: String, _ options: [String]) async throws -> String {
-        let path = try makeMountPoint()
+    func mount(_ admin: S3Admin, options: [String]) async throws -> String {
+        try await mountList("s3://\(admin.bucket)", ["--endpoint", admin.endpoint] + options)
+    }
+
+    /// Mounts again where the process of a mount has died.
+    func remount(_ admin: S3Admin, at path: String, options: [String]) async throws {
+        try await run("umount", "-l", path)
+        _ = try await mountList("s3://\(admin.bucket)", ["--endpoint", admin.endpoint] + options, at: path)
+    }
+
+    private func mountList(
+        _ source: String, _ options: [String], at existing: String? = nil
+    ) async throws -> String {
+        let path = try existing ?? makeMountPoint()
         let result = try await larder(["mount", source, path] + options)
         guard result.code == 0 else {
             throw TestSetupError("larder mount \(source) ended with \(result.code): \(result.output)\n\(logs())")
@@ -254,11 +272,19 @@ struct NodeStatus: Decodable, Sendable {
         let passthrough: Bool
         let openFiles: [OpenFile]
     }
+    /// A file that its store does not have yet as it is here.
+    struct PendingFile: Decodable, Sendable {
+        let store, path, state: String
+        let bytes: UInt64
+        let lastError: String?
+    }
 
     let coordinator: Coordinator
     let cache: Cache
     let stores: [Store]
     let mounts: [Mount]
+    let pending: [PendingFile]
+    let conflicts: UInt64
     let notes: [String]
 
     /// Requests to all stores together.
