@@ -146,7 +146,7 @@ import Testing
             (cd "$2"; python -m zipfile -c src.zip src); cp "$2/src.zip" "$1/src.zip"
             cd "$1"; unzip -q src.zip; diff -r src "$2/src"
             for i in 1 2 3; do
-              vim -es -u NONE -i NONE -c 'set backup writebackup backupcopy=no fsync' -c "normal Goline $i" -c wq src/d/a < /dev/null
+              vim -es -u NONE -i NONE -c 'set backup writebackup backupskip= backupcopy=no fsync' -c "normal Goline $i" -c wq src/d/a < /dev/null
             done
             test "$(cat src/d/a)" = "$(printf 'a\\nline 1\\nline 2\\nline 3')"; test -f src/d/a~
             for i in 1 2 3; do t=$(mktemp src/d/.tmpXXXX); echo "$i" > "$t"; sync "$t"; mv "$t" src/d/a; test "$(cat src/d/a)" = $i; done
