@@ -59,10 +59,16 @@ package final class WorkerPool: TaskExecutor, @unchecked Sendable {
 
     package func enqueue(_ job: consuming ExecutorJob) { append(.job(UnownedJob(job))) }
 
-    /// Runs a blocking `body` on one of the threads and resumes with its result.
+    /// Whether the current task runs on this pool's threads.
+    package var isCurrent: Bool {
+        withUnsafeCurrentTask { $0?.unownedTaskExecutor } == asUnownedTaskExecutor()
+    }
+
+    /// Runs a blocking `body` on one of the threads and resumes with its result: at once when this is one of them.
     package func run<Result: Sendable, Failure: Error>(
         _ body: @escaping @Sendable () throws(Failure) -> Result
     ) async throws(Failure) -> Result {
+        if isCurrent { return try body() }
         let outcome: Swift.Result<Result, Failure> = await withCheckedContinuation { continuation in
             submit {
                 do throws(Failure) { continuation.resume(returning: .success(try body())) } catch {
@@ -76,8 +82,9 @@ package final class WorkerPool: TaskExecutor, @unchecked Sendable {
     private func append(_ work: Work) {
         monitor.lock()
         queue.append(work)
-        monitor.signal()
         monitor.unlock()
+        // Afterwards, so that who wakes up does not wait for the lock at once.
+        monitor.signal()
     }
 
     private func run() -> Never {
