@@ -45,8 +45,8 @@ import Testing
         #expect(outcome.failures.isEmpty)
         await bench.settle()
         for name in Self.names {
-            let isRight = bench.object(name) == model.promised[name]
-            #expect(isRight, "the object \(name) is not what was promised, seed \(seed)")
+            let difference = difference(bench.object(name), model.promised[name])
+            #expect(difference == nil, "\(name) at the end; \(lastCalls(bench, on: name))")
         }
         #expect(bench.service.conflicts.isEmpty && bench.service.pending.isEmpty && bench.stagingFiles.isEmpty)
     }
@@ -111,7 +111,8 @@ import Testing
                 : try await bench.service.create(bench.target(name, type: type))
             model.open[name] = file
             model.contents[name] = model.promised[name] ?? []
-            #expect(try bench.contents(of: file) == model.contents[name])
+            let difference = difference(try bench.contents(of: file), model.contents[name])
+            #expect(difference == nil, "\(name) when it was opened; \(lastCalls(bench, on: name))")
             return file
         } catch is CoordinationError {
             return nil  // a planned fault met the read of the base
@@ -155,7 +156,9 @@ import Testing
             return  // kept, and tried again
         }
         model.promised[name] = model.contents[name]
-        if file.writeType == .cacheThrough { #expect(bench.object(name) == model.contents[name]) }
+        guard file.writeType == .cacheThrough else { return }
+        let difference = difference(bench.object(name), model.contents[name])
+        #expect(difference == nil, "\(name) after its commit; \(lastCalls(bench, on: name))")
     }
 
     /// The last close: whatever it answers, the bytes reach the store in the end.
@@ -188,6 +191,20 @@ import Testing
         bench.faults.add(.init(
             operation, calls: first...first + random.below(3), random.below(2) == 0 ? .fail(error) : .lose(error)))
     }
+}
+
+/// Where two contents differ, in a line; nil when they do not.
+private func difference(_ actual: [UInt8]?, _ expected: [UInt8]?) -> String? {
+    if actual == expected { return nil }
+    guard let actual, let expected else { return "\(actual?.count as Int?) bytes, not \(expected?.count as Int?)" }
+    let differing = zip(actual, expected).enumerated().filter { $1.0 != $1.1 }.map(\.offset)
+    return "\(actual.count) bytes, not \(expected.count); \(differing.count) differ"
+        + " from \(differing.first ?? -1) to \(differing.last ?? -1)"
+}
+
+private func lastCalls(_ bench: StagingBench, on name: ByteString) -> String {
+    bench.faults.calls.all.filter { $0.path == name }.suffix(30)
+        .map { "\($0.operation)\($0.range.map { " \($0)" } ?? "")" }.joined(separator: ", ")
 }
 
 /// SplitMix64.

@@ -86,6 +86,28 @@ extension StagingService {
         return revived.filter(\.isCurrent)
     }
 
+    /// Files of the predecessor whose paths a rename has changed belong under the new ones. To be called before `recover`.
+    func relocate(in store: any ObjectWriting, _ newPath: (ByteString) -> ByteString?) async {
+        let identity = store.identity.text
+        for (number, former, _) in state.withLock({ $0.dormant[identity] ?? [] }) {
+            if case .conflict = former.state { continue }
+            guard let path = newPath(former.path) else { continue }
+            var record = former
+            record.path = path
+            if record.base != .absent {
+                record.base = (try? await store.lookup(path))?.version.map { .version($0) } ?? .none
+            }
+            do throws(LMDBError) { try journal.put(record, number: number) } catch {
+                logger.error("the journal cannot note a new path", metadata: ["path": "\(path)", "reason": "\(error)"])
+            }
+            let relocated = record
+            state.withLock { state in
+                guard let index = state.dormant[identity]?.firstIndex(where: { $0.number == number }) else { return }
+                state.dormant[identity]?[index].record = relocated
+            }
+        }
+    }
+
     /// Makes the file of a record again. Blocks.
     private func revive(
         _ number: UInt64, _ record: StagedRecord, _ file: StagingFile, in store: any ObjectWriting
@@ -141,7 +163,8 @@ extension StagingService {
         clock.schedule(after: configuration.grace) { [weak self] in
             guard let self else { return }
             Task(executorPreference: pool) { [self] in
-                if file.state.withLock({ $0.isAwaited }) { await release(file) }
+                // It has been released since it was found; a mount that claims it now takes that back.
+                if file.state.withLock({ $0.isAwaited }) { await end(file, mapped: true) }
             }
         }
     }

@@ -11,17 +11,19 @@ extension StagingService {
     /// - Parameter mapped: whether a writer may have had the file itself mapped (FUSE passthrough), whose stores leave no
     ///   trace in its times: then the file is read before it is taken for clean.
     package func release(_ file: StagedFile, mapped: Bool = true) async {
-        let phase = file.state.withLock { state in
+        file.state.withLock { state in
             state.isReleased = true
             state.isAwaited = false
-            return state.phase
         }
+        await end(file, mapped: mapped)
+    }
+
+    /// Ends a file that was released, unless a writer comes back meanwhile.
+    func end(_ file: StagedFile, mapped: Bool) async {
         file.file.unreserve()
-        switch phase {
-        case .finished: return
-        case .discarded: return file.file.closeDescriptor()
-        case .conflicted: return file.file.closeDescriptor()
-        case .current: break
+        guard file.isCurrent else {
+            if file.state.withLock({ $0.phase != .finished }) { file.file.closeDescriptor() }
+            return
         }
         switch file.writeType {
         case .mustCache:
