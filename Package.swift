@@ -77,9 +77,9 @@ let package = Package(
             ["FuseBridge", "FileSystem", "Coordination", "BlockMaps", "Platform", "CLinux", "AllocationCount"]),
         tests(
             "CoordinatorTests",
-            ["Coordinator", "Coordination", "BlockCaching", "UnderStores", "Platform", logging, system]),
+            ["Coordinator", "Coordination", "BlockCaching", "UnderStores", "LMDB", "Platform", logging, system]),
         tests("CommandsTests", ["Commands", "Coordinator", "Coordination", "UnderStores", "Platform", "TestSupport"]),
-        tests("MountTests", ["Platform", "TestSupport"]),
+        tests("MountTests", ["UnderStores", "Platform", "TestSupport"]),
         tests("ConformanceTests", ["Platform", "TestSupport", "CLinux", system]),
     ]
 )

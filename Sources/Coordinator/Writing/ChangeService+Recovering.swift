@@ -8,11 +8,18 @@ extension ChangeService {
     func recover(_ volume: Volume) async {
         for mount in volume.mounts where !mount.isReadOnly {
             guard let objects = mount.store.objectWriting, let root = root(of: mount) else { continue }
-            for (rename, error) in await RenameWork.recover(objects, journal: journal) {
+            let (renames, failed) = await RenameWork.recover(objects, journal: journal)
+            for (rename, error) in failed {
                 logger.warning(
                     "a rename cannot be completed now",
                     metadata: ["from": "\(rename.source)", "to": "\(rename.destination)", "reason": "\(error)"])
             }
+            for work in renames {
+                await staging.relocate(in: objects) { work.newPath(of: $0) }
+                follow(work.rename, below: root, mount)
+            }
+            // The versions of copies are not known.
+            if !renames.isEmpty { try? await namespace.synchronize(root) {} }
             for file in await staging.recover(for: objects) {
                 do throws(CoordinationError) { try await stand(file, below: root, mount) } catch {
                     logger.warning(
@@ -20,7 +27,26 @@ extension ChangeService {
                         metadata: ["path": "\(file.path)", "reason": "\(error)"])
                 }
             }
+            for work in renames { work.finish() }
         }
+    }
+
+    /// What a rename has moved goes to its new name in the index as well, where the predecessor did not come so far.
+    private func follow(_ rename: RenameRecord, below root: UInt64, _ mount: MountPoint) {
+        guard let from = known(rename.source, below: root), let to = known(rename.destination, below: root),
+            case .inode(let inode, _) = namespace.index.child(of: from.parent, named: from.name)
+        else { return }
+        namespace.move(inode, from: from, to: to.name, in: to.parent, mount: mount, origin: nil)
+    }
+
+    /// The name at a path, if the index has its directory.
+    private func known(_ path: ByteString, below root: UInt64) -> (parent: UInt64, name: ByteString)? {
+        var parent = root
+        for name in path.components.dropLast() {
+            guard case .inode(let inode, _) = namespace.index.child(of: parent, named: name) else { return nil }
+            parent = inode
+        }
+        return path.components.last.map { (parent, $0) }
     }
 
     /// The inode of a mount point's root.

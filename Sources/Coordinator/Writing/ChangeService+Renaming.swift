@@ -161,9 +161,11 @@ extension ChangeService {
             RenameRecord(
                 number: 0, store: source.mount.store.identity, source: source.path, destination: target.path,
                 isTree: false, sourceVersion: record.attributes.version, phase: .copying,
-                condition: isExclusive ? .absent : .none), objects, origin)
-        if let file, let version = moved?.version {
-            try await staging.move(file, to: target.path, base: .version(version))
+                condition: isExclusive ? .absent : .none), objects, origin
+        ) { (moved) async throws(CoordinationError) in
+            if let file, let version = moved?.version {
+                try await staging.move(file, to: target.path, base: .version(version))
+            }
         }
         await written.keepCached(
             source.mount, from: source.path, record.attributes.version, to: target.path, moved?.version,
@@ -197,16 +199,18 @@ extension ChangeService {
         _ = try await journaled(
             RenameRecord(
                 number: 0, store: source.mount.store.identity, source: source.path, destination: target.path,
-                isTree: true, sourceVersion: nil, phase: .copying, condition: .none), objects, origin)
-        for (file, path) in below {
-            var base = WriteCondition.absent
-            if file.base != .absent {
-                let found = try await storing(target.mount) { () async throws(StoreError) in
-                    try await objects.lookup(path)
+                isTree: true, sourceVersion: nil, phase: .copying, condition: .none), objects, origin
+        ) { (_) async throws(CoordinationError) in
+            for (file, path) in below {
+                var base = WriteCondition.absent
+                if file.base != .absent {
+                    let found = try await storing(target.mount) { () async throws(StoreError) in
+                        try await objects.lookup(path)
+                    }
+                    base = found?.version.map { .version($0) } ?? .none
                 }
-                base = found?.version.map { .version($0) } ?? .none
+                try await staging.move(file, to: path, base: base)
             }
-            try await staging.move(file, to: path, base: base)
         }
         namespace.move(
             ends.inode, from: (source.parent, source.name), to: target.name, in: target.parent, mount: target.mount,
@@ -226,9 +230,10 @@ extension ChangeService {
         }
     }
 
-    /// Runs a rename of objects so that a restart completes it.
+    /// Runs a rename of objects so that a restart completes it, with what `complete` does to staged files.
     private func journaled(
-        _ rename: RenameRecord, _ objects: any ObjectWriting, _ origin: Origin
+        _ rename: RenameRecord, _ objects: any ObjectWriting, _ origin: Origin,
+        _ complete: (ObjectAttributes?) async throws(CoordinationError) -> Void
     ) async throws(CoordinationError) -> ObjectAttributes? {
         var rename = rename
         rename.client = origin.operation?.client
@@ -238,9 +243,13 @@ extension ChangeService {
             try journal.put(rename)
         } catch { throw CoordinationError(.ioError, "the journal cannot be written: \(error)") }
         let work = RenameWork(rename, objects, journal: journal)
-        do throws(StoreError) { return try await work.run() } catch {
+        let attributes: ObjectAttributes?
+        do throws(StoreError) { attributes = try await work.run() } catch {
             if !work.hasChanged { try? journal.removeRename(rename.number) }
             throw CoordinationError(error)
         }
+        try await complete(attributes)
+        work.finish()
+        return attributes
     }
 }

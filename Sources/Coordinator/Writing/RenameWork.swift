@@ -11,7 +11,7 @@ final class RenameWork: Sendable {
     /// How many copies run at once: they cost the store time, and this node nothing.
     private static let parallel = 16
 
-    private let rename: RenameRecord
+    let rename: RenameRecord
     private let objects: any ObjectWriting
     private let journal: Journal
     private let changed = Atomic(false)
@@ -25,7 +25,7 @@ final class RenameWork: Sendable {
     /// Whether the store may have been changed: then the rename stays in the journal until it is complete.
     var hasChanged: Bool { changed.load(ordering: .acquiring) }
 
-    /// Completes the rename and takes it out of the journal. Returns the attributes of the new object; nil of a directory,
+    /// Completes the rename in the store; `finish` follows. Returns the attributes of the new object; nil of a directory,
     /// and when an earlier run had copied it.
     /// Throws `.notFound`, `.versionChanged`, or why the store could not be changed.
     func run() async throws(StoreError) -> ObjectAttributes? {
@@ -43,19 +43,24 @@ final class RenameWork: Sendable {
             note(.removing)
             try await objects.remove(rename.source, if: .none)
         }
-        noteDone()
-        try? journal.removeRename(rename.number)
         return attributes
     }
 
-    /// Before the rename leaves the journal: who asks again, of this coordinator or of the next, is told that it is done.
-    private func noteDone() {
-        guard let client = rename.client else { return }
+    /// Takes the rename out of the journal, once staged files belong under their new paths as well. Who asks again, of this
+    /// coordinator or of the next, is told that it is done.
+    func finish() {
         var envelope = WireEnvelope()
-        envelope.done = .init()
-        if let bytes: [UInt8] = try? envelope.serializedBytes() {
+        envelope.body = .done(.init())
+        if let client = rename.client, let bytes: [UInt8] = try? envelope.serializedBytes() {
             try? journal.note(bytes, of: rename.operation, by: client)
         }
+        try? journal.removeRename(rename.number)
+    }
+
+    /// Where something is after the rename; nil when that leaves it alone.
+    func newPath(of path: ByteString) -> ByteString? {
+        guard path == rename.source || rename.isTree && path.hasPrefix(rename.source + "/") else { return nil }
+        return destination(of: path)
     }
 
     private func note(_ phase: RenameRecord.Phase) {
@@ -136,13 +141,18 @@ final class RenameWork: Sendable {
 
 extension RenameWork {
     /// Completes what a crash has interrupted on a store. A rename that never began is forgotten: nobody was told that it
-    /// was done. Returns those that cannot be completed now, with the reason.
+    /// was done. Returns those that are complete, to be finished by the caller, and those that cannot be now, with the reason.
     static func recover(
         _ objects: any ObjectWriting, journal: Journal
-    ) async -> [(rename: RenameRecord, error: StoreError)] {
+    ) async -> (done: [RenameWork], failed: [(rename: RenameRecord, error: StoreError)]) {
+        var done: [RenameWork] = []
         var failed: [(RenameRecord, StoreError)] = []
         for rename in (try? journal.unfinishedRenames()) ?? [] where rename.store == objects.identity {
-            do throws(StoreError) { _ = try await RenameWork(rename, objects, journal: journal).run() } catch {
+            let work = RenameWork(rename, objects, journal: journal)
+            do throws(StoreError) {
+                _ = try await work.run()
+                done.append(work)
+            } catch {
                 let isOver = error.kind == .notFound || error.kind == .versionChanged
                 if isOver, !rename.isTree {
                     try? journal.removeRename(rename.number)
@@ -151,6 +161,6 @@ extension RenameWork {
                 }
             }
         }
-        return failed
+        return (done, failed)
     }
 }
