@@ -144,7 +144,8 @@ import Testing
             let file = try bench.cache.makeStagingFile(1 + turn)
             let seen = Lock<[UInt8]>([])
             try await object.copy(
-                to: try file.descriptor(), inspect: inspecting ? { bytes in seen.withLock { $0 += Array(bytes) } } : nil)
+                to: try file.descriptor(), inspect: inspecting ? { bytes in seen.withLock { $0 += Array(bytes) } } : nil
+            )
             var copy = [UInt8](repeating: 0, count: Int(size))
             let count = try copy.withUnsafeMutableBytes { try file.descriptor().read(into: $0, at: 0) }
             #expect(count == Int(size) && copy == expectedBytes(4, 0..<size))

@@ -75,7 +75,8 @@ struct WriteRecoveryTests {
     }
 
     @Test(
-        "a writer goes on with its descriptor when the coordinator comes back, and commits all", arguments: [false, true])
+        "a writer goes on with its descriptor when the coordinator comes back, and commits all",
+        arguments: [false, true])
     func resumes(passthrough: Bool) async throws {
         let fixture = try await start(passthrough: passthrough)
         let child = try await restart(

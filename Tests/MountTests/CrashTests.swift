@@ -45,10 +45,13 @@ import Testing
             // Here and not by the writer, which would make it below the mount point while nothing is mounted there.
             let error = try await errorNumber { mkdir("\(mount)/w\(writer)", 0o755) }
             #expect(error == 0)
-            processes.append(try await node.startProgram("python", [
-                node.directory.file("crash.py"), "write", mount, log(node, writer), "\(seed)", "w\(writer)",
-                node.directory.file("stop"),
-            ]))
+            processes.append(
+                try await node.startProgram(
+                    "python",
+                    [
+                        node.directory.file("crash.py"), "write", mount, log(node, writer), "\(seed)", "w\(writer)",
+                        node.directory.file("stop"),
+                    ]))
         }
         return processes
     }
@@ -95,12 +98,15 @@ import Testing
         try await withNode(LarderNode.credentials(of: server)) { fresh in
             let copy = try await fresh.mount(bucket, "--read-only")
             for writer in 0..<Self.writers {
-                let judged = try await fresh.outcome("python", [
-                    node.directory.file("crash.py"), "check", copy, log(node, writer), "\(seed)", "w\(writer)",
-                ])
+                let judged = try await fresh.outcome(
+                    "python",
+                    [
+                        node.directory.file("crash.py"), "check", copy, log(node, writer), "\(seed)", "w\(writer)",
+                    ])
                 let text = (try? String(contentsOfFile: log(node, writer), encoding: .utf8)) ?? ""
                 let errors = text.split(separator: "\n").filter { $0.hasPrefix("error") }
-                #expect(judged.code == 0, "seed \(seed): \(judged.output)\nthe writer's errors: \(errors)\n\(node.logs())")
+                #expect(
+                    judged.code == 0, "seed \(seed): \(judged.output)\nthe writer's errors: \(errors)\n\(node.logs())")
                 print("w\(writer): \(judged.output.prefix(200)); \(errors.count) errors \(Set(errors))")
             }
         }

@@ -105,38 +105,38 @@ import Testing
         try await run(
             Self.makeTree + """
 
-            make_tree "$2/tree"; cd "$2"
-            tar -cf tree.tar tree
-            mkdir "$1/tar" "$1/rsync"; tar -xpf tree.tar -C "$1/tar"
-            diff <(show tree) <(show "$1/tar/tree")
-            tar -cf "$1/back.tar" -C "$1/tar" tree; mkdir back; tar -xpf "$1/back.tar" -C back
-            diff <(show tree) <(show back/tree)
-            tar -czf "$1/z.tgz" tree; tar -tzf "$1/z.tgz" > /dev/null
-            rsync -a tree/ "$1/rsync/"
-            diff <(show tree) <(show "$1/rsync")
-            test -z "$(rsync -a --itemize-changes tree/ "$1/rsync/")"
-            echo more >> tree/a/numbers; rm "tree/many/file 7"
-            test "$(rsync -a --delete --inplace --itemize-changes tree/ "$1/rsync/" | grep -vc '/$')" = 2
-            rsync -a "$1/rsync/" back2/; diff <(show tree) <(show back2)
-            chmod 755 tree/empty back/tree/empty back2/empty
-            """)
+                make_tree "$2/tree"; cd "$2"
+                tar -cf tree.tar tree
+                mkdir "$1/tar" "$1/rsync"; tar -xpf tree.tar -C "$1/tar"
+                diff <(show tree) <(show "$1/tar/tree")
+                tar -cf "$1/back.tar" -C "$1/tar" tree; mkdir back; tar -xpf "$1/back.tar" -C back
+                diff <(show tree) <(show back/tree)
+                tar -czf "$1/z.tgz" tree; tar -tzf "$1/z.tgz" > /dev/null
+                rsync -a tree/ "$1/rsync/"
+                diff <(show tree) <(show "$1/rsync")
+                test -z "$(rsync -a --itemize-changes tree/ "$1/rsync/")"
+                echo more >> tree/a/numbers; rm "tree/many/file 7"
+                test "$(rsync -a --delete --inplace --itemize-changes tree/ "$1/rsync/" | grep -vc '/$')" = 2
+                rsync -a "$1/rsync/" back2/; diff <(show tree) <(show back2)
+                chmod 755 tree/empty back/tree/empty back2/empty
+                """)
     }
 
     @Test func copiesEditsAndMovesOfTreesAreThoseOfLocalFiles() async throws {
         try await run(
             Self.makeTree + """
 
-            make_tree "$2/source"
-            work() { cd "$1"; cp -r "$2/source" one; cp -a one two; cp --reflink=auto two/a/numbers numbers
-              sed -i 's/^5/five/' two/a/numbers; mv two three; mkdir four; mv three four/; mv four/three/a/b/x y
-              mv -T one/a/b four/empty; rm -r one/many; cp -r four five; rm -rf four; truncate -s 100 five/three/a/numbers
-              dd if=/dev/zero of=five/hole bs=1 count=1 seek=1000000 status=none; ln five/hole hard 2>/dev/null || cp five/hole hard
-              find . -name 'file*' -newermt '2001-01-01' | wc -l; }
-            mkdir "$2/ref"
-            diff <(work "$1" "$2") <(work "$2/ref" "$2")
-            diff -r --no-dereference "$1" "$2/ref"
-            chmod 755 "$2/source/empty" "$2/ref/five/three/empty" "$2"/ref/one/empty
-            """)
+                make_tree "$2/source"
+                work() { cd "$1"; cp -r "$2/source" one; cp -a one two; cp --reflink=auto two/a/numbers numbers
+                  sed -i 's/^5/five/' two/a/numbers; mv two three; mkdir four; mv three four/; mv four/three/a/b/x y
+                  mv -T one/a/b four/empty; rm -r one/many; cp -r four five; rm -rf four; truncate -s 100 five/three/a/numbers
+                  dd if=/dev/zero of=five/hole bs=1 count=1 seek=1000000 status=none; ln five/hole hard 2>/dev/null || cp five/hole hard
+                  find . -name 'file*' -newermt '2001-01-01' | wc -l; }
+                mkdir "$2/ref"
+                diff <(work "$1" "$2") <(work "$2/ref" "$2")
+                diff -r --no-dereference "$1" "$2/ref"
+                chmod 755 "$2/source/empty" "$2/ref/five/three/empty" "$2"/ref/one/empty
+                """)
     }
 
     @Test func zipAndVimAndPipAndPythonWork() async throws {

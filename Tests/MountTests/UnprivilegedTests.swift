@@ -29,7 +29,8 @@ import Testing
                     "setpriv",
                     ["--reuid", Self.user, "--regid", Self.user, "--clear-groups", "--", program] + arguments)
             }
-            let mounted = try await asUser(program, "mount", "s3://\(bucket.bucket)", mount, "--endpoint", bucket.endpoint)
+            let mounted = try await asUser(
+                program, "mount", "s3://\(bucket.bucket)", mount, "--endpoint", bucket.endpoint)
             #expect(mounted.code == 0, "\(mounted.output)")
             for _ in 0..<2 {
                 let same = try await asUser("/usr/bin/diff", "-r", node.directory.file("reference"), mount)

@@ -155,7 +155,10 @@ import Testing
             let behind = S3Admin(endpoint: faulty.endpoint, bucket: bucket.bucket, credentials: bucket.credentials)
             let again = try await node.mount(behind, options: [])
             #expect(try await node.larder("flush", again).code == 0)
-            #expect(try await bucket.contents().filter { !$0.key.hasSuffix("/") } == ["d/1": [49, 10], "d/2": [50, 10], "d/3": [51, 10]])
+            #expect(
+                try await bucket.contents().filter { !$0.key.hasSuffix("/") } == [
+                    "d/1": [49, 10], "d/2": [50, 10], "d/3": [51, 10],
+                ])
         }
     }
 }

@@ -62,7 +62,9 @@ import Testing
             struct Conflict: Decodable { let number, bytes: UInt64; let url, reason: String }
             let listed = try await node.larder("conflicts", "--json")
             let conflicts = try JSONDecoder().decode([Conflict].self, from: Data(listed.output.utf8))
-            #expect(conflicts.map(\.bytes) == [17] && conflicts.first?.url.hasSuffix("/dir/file") == true, "\(listed.output)")
+            #expect(
+                conflicts.map(\.bytes) == [17] && conflicts.first?.url.hasSuffix("/dir/file") == true,
+                "\(listed.output)")
             let number = conflicts.first?.number ?? 0
             let restored = try await node.larder("conflicts", "--restore", "\(number)")
             #expect(restored.code == 0, "\(restored.output)")
@@ -70,7 +72,8 @@ import Testing
             #expect(try await bucket.contents()["dir/file.larder-conflict-\(number)"] == expected)
             #expect(try await bucket.contents()["dir/file"] == Array("somebody else's".utf8))
             #expect(try await node.status().conflicts == 0)
-            #expect(try await onThread { try SampleBytes.whole("\(mount)/dir/file.larder-conflict-\(number)") } == expected)
+            #expect(
+                try await onThread { try SampleBytes.whole("\(mount)/dir/file.larder-conflict-\(number)") } == expected)
             #expect(try await onThread { try SampleBytes.whole("\(mount)/dir/file") } == Array("somebody else's".utf8))
         }
     }
@@ -136,9 +139,11 @@ import Testing
             let mount = try await node.mount(bucket, "--read-only")
             let file = "\(mount)/dir/file"
             let calls: [(String, @Sendable () -> CInt)] = [
-                ("open for writing", { openError(file, O_WRONLY) }), ("create", { openError("\(mount)/new", O_CREAT | O_RDWR) }),
+                ("open for writing", { openError(file, O_WRONLY) }),
+                ("create", { openError("\(mount)/new", O_CREAT | O_RDWR) }),
                 ("mkdir", { mkdir("\(mount)/new", 0o755) }), ("unlink", { unlink(file) }),
-                ("rename", { rename(file, "\(mount)/new") }), ("rename a directory", { rename("\(mount)/dir", "\(mount)/new") }),
+                ("rename", { rename(file, "\(mount)/new") }),
+                ("rename a directory", { rename("\(mount)/dir", "\(mount)/new") }),
                 ("symlink", { symlink("a", "\(mount)/new") }), ("link", { link(file, "\(mount)/new") }),
                 ("truncate", { truncate(file, 0) }), ("chmod", { chmod(file, 0o600) }),
                 ("utimes", { utimes(file, nil) }),
@@ -166,7 +171,9 @@ import Testing
             let moved = "\(mount)/directory"
             #expect(try await errorNumber { mkdir(moved, 0o755) } == 0)
             #expect(try await errorNumber { mkdir("\(moved)/\(rest)", 0o755) } == 0)
-            #expect(try await errorNumber { rename(moved, "\(path)/\(rest)") } == ENAMETOOLONG, "its entries would be too long")
+            #expect(
+                try await errorNumber { rename(moved, "\(path)/\(rest)") } == ENAMETOOLONG,
+                "its entries would be too long")
             #expect(try await errorNumber { rmdir("\(moved)/\(rest)") } == 0)
             #expect(try await errorNumber { mkdir("\(path)/\(rest)", 0o755) } == 0)
             #expect(try await errorNumber { mkdir("\(path)/\(rest)/x", 0o755) } == ENAMETOOLONG)

@@ -124,7 +124,8 @@ extension LarderNode {
             export GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b
             """
         return try await outcome(
-            "timeout", ["-k", "5", "150", "bash", "-euo", "pipefail", "-c", prelude + "\n" + script, "script"] + arguments)
+            "timeout",
+            ["-k", "5", "150", "bash", "-euo", "pipefail", "-c", prelude + "\n" + script, "script"] + arguments)
     }
 }
 

@@ -18,7 +18,9 @@ extension Tier {
         let quota = configuration.quota
         let needed = bytes + quota / Self.share
         return state.withLock { state in
-            guard state.health == .ok, free >= configuration.floorFreeBytes + state.reserved + bytes else { return false }
+            guard state.health == .ok, free >= configuration.floorFreeBytes + state.reserved + bytes else {
+                return false
+            }
             let level = state.used + state.reserved
             return level - min(level, state.policy.weight) + needed <= quota
         }

@@ -64,10 +64,12 @@ extension Services {
     /// What a store enforces of the conditions of a write, for people; empty while it is not known.
     private static func text(_ conditions: EnforcedConditions) -> String {
         guard conditions.isKnown else { return "" }
-        let all = conditions.putAbsent && conditions.putVersion && conditions.completeAbsent && conditions.completeVersion
-        if all { return "enforced" }
-        let some = conditions.putAbsent || conditions.putVersion || conditions.completeAbsent || conditions.completeVersion
-        return some ? "enforced in part, else checked before and after" : "not enforced: checked before and after"
+        let each = [
+            conditions.putAbsent, conditions.putVersion, conditions.completeAbsent, conditions.completeVersion,
+        ]
+        if each.allSatisfy({ $0 }) { return "enforced" }
+        return each.contains(true)
+            ? "enforced in part, else checked before and after" : "not enforced: checked before and after"
     }
 
     /// Data that lost a race.

@@ -60,7 +60,9 @@ package enum ObjectMetadata {
     static func mode(_ text: String) -> UInt32? {
         let types: Set<UInt32> = [S_IFREG, S_IFDIR, S_IFLNK, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK]
         let widest: UInt32 = 0o177777
-        if !text.hasPrefix("0"), let decimal = UInt32(text), decimal <= widest, types.contains(decimal & S_IFMT) { return decimal }
+        if !text.hasPrefix("0"), let decimal = UInt32(text), decimal <= widest, types.contains(decimal & S_IFMT) {
+            return decimal
+        }
         guard let octal = UInt32(text, radix: 8), octal <= widest else { return nil }
         return octal <= 0o7777 || types.contains(octal & S_IFMT) ? octal : nil
     }

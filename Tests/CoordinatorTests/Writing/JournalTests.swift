@@ -72,7 +72,9 @@ import UnderStores
         let bench = try Bench()
         let (one, two) = (ByteString(pattern(16)), ByteString(pattern(16, seed: 2)))
         let kept = Journal.operationsPerClient
-        for operation in 1...UInt64(kept + 100) { try bench.journal.note([UInt8(operation % 256)], of: operation, by: one) }
+        for operation in 1...UInt64(kept + 100) {
+            try bench.journal.note([UInt8(operation % 256)], of: operation, by: one)
+        }
         try bench.journal.note([9, 9], of: 1, by: two)
         try bench.reopen()
         #expect(try bench.journal.result(of: 1, by: two) == [9, 9])
@@ -99,8 +101,10 @@ import UnderStores
             store: "s3://b", path: "p\n/\u{e4}", base: .version(ObjectVersion("e")), metadata: metadata,
             hasNewMetadata: true, writeType: .asyncThrough, tier: 3, inode: 4,
             state: .conflict(reason: "why", time: FileTime(seconds: 1)), created: FileTime(seconds: 2),
-            snapshot: FileSnapshot(size: 1, modified: FileTime(seconds: 3), changed: FileTime(seconds: 4), isYoung: true),
-            content: print, attempts: [print], upload: UploadID("u"), uploadMetadata: WrittenMetadata(), lastError: "down")
+            snapshot: FileSnapshot(
+                size: 1, modified: FileTime(seconds: 3), changed: FileTime(seconds: 4), isYoung: true),
+            content: print, attempts: [print], upload: UploadID("u"), uploadMetadata: WrittenMetadata(),
+            lastError: "down")
         try bench.journal.put(record, number: 12)
         let part = StagedPart(
             print: Fingerprint(crc32c: 4, crc64: 5, length: 6),

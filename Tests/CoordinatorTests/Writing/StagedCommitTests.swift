@@ -139,9 +139,12 @@ import UnderStores
         let bench = try StagingBench()
         let file = try await bench.written("a", pattern(1000))
         let descriptor = try file.descriptor()
-        bench.faults.add(.init(.put, calls: 1...1, .perform {
-            try? [UInt8(9)].withUnsafeBytes { try descriptor.write($0, at: 500) }
-        }))
+        bench.faults.add(
+            .init(
+                .put, calls: 1...1,
+                .perform {
+                    try? [UInt8(9)].withUnsafeBytes { try descriptor.write($0, at: 500) }
+                }))
         try await bench.service.commit(file, .close)
         var expected = pattern(1000)
         expected[500] = 9

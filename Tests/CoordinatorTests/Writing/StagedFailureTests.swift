@@ -93,9 +93,12 @@ import Testing
         let file = try await bench.written("a", pattern(300_000))
         try await bench.grow(file, to: 400_000)
         let memory = bench.memory
-        bench.faults.add(.init(.completeUpload, calls: 1...1, .perform {
-            memory.writes.withLock { writes in for upload in writes.uploads.keys { writes.end(upload) } }
-        }))
+        bench.faults.add(
+            .init(
+                .completeUpload, calls: 1...1,
+                .perform {
+                    memory.writes.withLock { writes in for upload in writes.uploads.keys { writes.end(upload) } }
+                }))
         try await bench.service.commit(file, .close)
         #expect(bench.object("a") == (try bench.contents(of: file)))
         #expect(bench.faults.calls.count(.beginUpload) == 2 && bench.uploads == 0)

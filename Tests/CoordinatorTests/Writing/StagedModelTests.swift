@@ -184,12 +184,15 @@ import Testing
 
     private func plan(_ bench: StagingBench, _ random: inout ModelRandom) {
         bench.faults.heal()
-        let operations: [StoreCallLog.Operation] = [.put, .beginUpload, .uploadPart, .completeUpload, .copyPart, .lookup]
+        let operations: [StoreCallLog.Operation] = [
+            .put, .beginUpload, .uploadPart, .completeUpload, .copyPart, .lookup,
+        ]
         let operation = operations[random.below(operations.count)]
         let error = StoreError(.unavailable, "planned")
         let first = 1 + random.below(3)
-        bench.faults.add(.init(
-            operation, calls: first...first + random.below(3), random.below(2) == 0 ? .fail(error) : .lose(error)))
+        bench.faults.add(
+            .init(
+                operation, calls: first...first + random.below(3), random.below(2) == 0 ? .fail(error) : .lose(error)))
     }
 }
 

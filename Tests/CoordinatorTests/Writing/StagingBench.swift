@@ -31,7 +31,8 @@ final class StagingBench: @unchecked Sendable {
     private(set) var service: StagingService
 
     init(
-        quota: UInt64 = 64 << 20, enforcing: Bool = true, configure: @escaping (inout StagingConfiguration) -> Void = { _ in }
+        quota: UInt64 = 64 << 20, enforcing: Bool = true,
+        configure: @escaping (inout StagingConfiguration) -> Void = { _ in }
     ) throws {
         var template = Array("/tmp/larder-staging-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { throw Errno(rawValue: errno) }

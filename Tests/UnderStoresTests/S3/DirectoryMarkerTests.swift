@@ -8,7 +8,8 @@ import UnderStores
         let server = try await MotoServer.shared.get()
         let bucket = try await server.makeBucket()
         let metadata = [
-            (name: "x-amz-meta-mode", value: "16872"), (name: "x-amz-meta-uid", value: "1000"),  // 0o40750, as s3fs does
+            // 0o40750, as s3fs does
+            (name: "x-amz-meta-mode", value: "16872"), (name: "x-amz-meta-uid", value: "1000"),
             (name: "x-amz-meta-gid", value: "1001"), (name: "x-amz-meta-mtime", value: "1700000000.5"),
         ]
         try await bucket.put("marked/", [], headers: metadata)

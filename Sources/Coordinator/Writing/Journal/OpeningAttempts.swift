@@ -14,7 +14,9 @@ struct OpeningAttempts: Sendable {
 
     /// Notes an attempt; returns how many there were, with this one.
     func begin() -> UInt64 {
-        guard let file = try? Descriptor.open(path, O_RDWR | O_CREAT), let count = try? file.status().size else { return 1 }
+        guard let file = try? Descriptor.open(path, O_RDWR | O_CREAT), let count = try? file.status().size else {
+            return 1
+        }
         try? file.resize(to: count + 1)
         return count + 1
     }

@@ -91,7 +91,8 @@ struct StagedRecord: Hashable, Sendable {
         else { return nil }
         return StagedRecord(
             store: store, path: ByteString(path), base: base, metadata: metadata, hasNewMetadata: isNew == 1,
-            writeType: type, tier: tier, inode: inode, state: state, created: created, snapshot: snapshot, content: content,
+            writeType: type, tier: tier, inode: inode, state: state, created: created, snapshot: snapshot,
+            content: content,
             attempts: attempts, upload: upload.map(UploadID.init), uploadMetadata: begun, lastError: error)
     }
 

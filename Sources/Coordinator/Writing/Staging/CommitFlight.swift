@@ -197,8 +197,9 @@ extension StagingService {
         if error.kind == .versionChanged {
             let reason = "the object was changed by somebody else since it was opened"
             conflict(file, reason)
-            return .failure(CoordinationError(
-                .staleNFSFileHandle, "\(path): \(reason); what was written is listed by larder conflicts"))
+            return .failure(
+                CoordinationError(
+                    .staleNFSFileHandle, "\(path): \(reason); what was written is listed by larder conflicts"))
         }
         file.state.withLock { state in
             state.lastError = error

@@ -25,7 +25,8 @@ struct FileSnapshot: Hashable, Sendable {
         size = status.size
         modified = status.modified
         changed = status.changed
-        let age = (now.seconds - modified.seconds) * 1_000_000_000 + Int64(now.nanoseconds)
+        let age =
+            (now.seconds - modified.seconds) * 1_000_000_000 + Int64(now.nanoseconds)
             - Int64(modified.nanoseconds)
         isYoung = !isExact && abs(age) < Self.tick
     }

@@ -125,7 +125,8 @@ package final class StagedFile: Sendable {
                 store: state.target.store.identity.text, path: state.target.path, base: state.target.base,
                 metadata: state.target.metadata, hasNewMetadata: state.hasNewMetadata,
                 writeType: state.target.writeType, tier: file.tierIdentity, inode: state.target.inode,
-                state: journaled, created: created, snapshot: state.snapshot, content: state.content, attempts: state.attempts,
+                state: journaled, created: created, snapshot: state.snapshot, content: state.content,
+                attempts: state.attempts,
                 upload: state.upload?.upload, uploadMetadata: state.upload?.metadata,
                 lastError: state.lastError?.message)
         }

@@ -36,7 +36,8 @@ extension CoordinationError {
         switch failure {
         case .disk(let errno): self.init(errno, failure.storeError(path).message)
         case .journal(let error):
-            self.init(error.isFull || error.code == Errno.noSpace.rawValue ? .noSpace : .ioError,
+            self.init(
+                error.isFull || error.code == Errno.noSpace.rawValue ? .noSpace : .ioError,
                 failure.storeError(path).message)
         case .store(let error) where error.kind == .notFound:
             // The bucket: ENOENT of close(2) would say that the file never was.

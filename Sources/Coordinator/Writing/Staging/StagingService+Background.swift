@@ -108,11 +108,13 @@ extension StagingService {
         let others = files.filter { $0 !== file }
         return await withCheckedContinuation { continuation in
             let isAwaited = state.withLock { state in
-                let mayGo = !isClosed && others.contains { other in
-                    other.state.withLock {
-                        $0.isReleased && $0.phase == .current && ($0.flight != nil || $0.isQueued)
+                let mayGo =
+                    !isClosed
+                    && others.contains { other in
+                        other.state.withLock {
+                            $0.isReleased && $0.phase == .current && ($0.flight != nil || $0.isQueued)
+                        }
                     }
-                }
                 if mayGo { state.roomWaiters.append(continuation) }
                 return mayGo
             }

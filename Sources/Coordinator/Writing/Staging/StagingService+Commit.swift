@@ -25,7 +25,8 @@ extension StagingService {
         let type = file.writeType
         if type == .mustCache || (type == .asyncThrough && demand != .background) {
             let note = { @Sendable [self] () throws(CoordinationError) in
-                do throws(StagingFailure) { return try acknowledge(file, isSynchronous: demand == .synchronize) } catch {
+                do throws(StagingFailure) { return try acknowledge(file, isSynchronous: demand == .synchronize) } catch
+                {
                     throw CoordinationError(error, file.path)
                 }
             }

@@ -42,8 +42,9 @@ extension StagingService {
         for file in live {
             guard case .conflicted(let reason, let time) = file.state.withLock({ $0.phase }) else { continue }
             let target = file.target
-            found.append(Self.entry(
-                file.number, target.store.identity.text, target.path, file.file, reason: reason, time: time))
+            found.append(
+                Self.entry(
+                    file.number, target.store.identity.text, target.path, file.file, reason: reason, time: time))
         }
         for (number, record, file) in dormant {
             guard case .conflict(let reason, let time) = record.state else { continue }
@@ -78,7 +79,8 @@ extension StagingService {
     ) async throws(CoordinationError) -> (path: ByteString, attributes: ObjectAttributes) {
         let (file, record) = try found(number)
         guard let store = state.withLock({ $0.stores[record.store] }) else {
-            throw CoordinationError(Errno(rawValue: ENODEV), "the store of conflict \(number) is not mounted; mount it first")
+            throw CoordinationError(
+                Errno(rawValue: ENODEV), "the store of conflict \(number) is not mounted; mount it first")
         }
         let destination = path ?? record.path + ByteString(".larder-conflict-\(number)")
         var target = StagedTarget(
@@ -100,7 +102,9 @@ extension StagingService {
     }
 
     private func freshNumber(_ path: ByteString) throws(CoordinationError) -> UInt64 {
-        do throws(LMDBError) { return try journal.nextNumber() } catch { throw CoordinationError(.journal(error), path) }
+        do throws(LMDBError) { return try journal.nextNumber() } catch {
+            throw CoordinationError(.journal(error), path)
+        }
     }
 
     private func send(_ copy: StagedFile, _ target: StagedTarget) async throws(StagingFailure) -> ObjectAttributes {

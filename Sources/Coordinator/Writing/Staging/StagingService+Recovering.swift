@@ -34,7 +34,8 @@ extension StagingService {
     private func missing(_ number: UInt64, _ record: StagedRecord) throws(LMDBError) {
         guard cache.hasTier(record.tier) else {
             return journal.report(
-                "changes of \(record.path) are in a cache directory that is not configured; configure it to upload them")
+                "changes of \(record.path) are in a cache directory that is not configured; configure it to upload them"
+            )
         }
         if let upload = record.upload {
             try journal.put(

@@ -38,7 +38,10 @@ extension StagingService {
             if advance(file) { isGrowing = true }
         }
         state.withLock { state in
-            guard hasWriters else { return state.pollDelay = nil }
+            guard hasWriters else {
+                state.pollDelay = nil
+                return
+            }
             let longer = (state.pollDelay ?? configuration.shortestPoll) * 2
             state.pollDelay = isGrowing ? configuration.shortestPoll : min(longer, configuration.longestPoll)
         }
@@ -55,7 +58,9 @@ extension StagingService {
         guard status.size > previous else { return false }
         file.file.account()
         // A file of holes is not being written from front to back.
-        guard !isBusy, previous > 2 * configuration.parts.first, status.blocks * 512 >= previous / 2 else { return true }
+        guard !isBusy, previous > 2 * configuration.parts.first, status.blocks * 512 >= previous / 2 else {
+            return true
+        }
         uploadAhead(file, upTo: previous)
         return true
     }
