@@ -66,15 +66,11 @@ extension MountedFileSystem {
         setLock(inode, lock, wait: false, operation: newLockOperation()) { _ in done() }
     }
 
-    /// Ends what an open file description held, when that goes: its flock(2) locks, and the fcntl(2) locks of an owner
-    /// whose close was not told. Sends.
+    /// Ends the flock(2) locks that an open file description held, when that goes. Sends.
     package func unlock(_ file: OpenFile, flockOwner: UInt64?) {
         let inode = file.inode.number
         if let flockOwner, locks.holds(inode, flockOwner, wholeFile: true) {
             unlockAll(inode, flockOwner, wholeFile: true) {}
-        }
-        for owner in file.takeLockOwners() where locks.holds(inode, owner, wholeFile: false) {
-            unlockAll(inode, owner, wholeFile: false) {}
         }
     }
 

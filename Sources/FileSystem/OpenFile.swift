@@ -23,7 +23,6 @@ package final class OpenFile: @unchecked Sendable {
     private let triggers: UnsafeMutablePointer<Atomic<UInt64>>
     private static let triggerWords = 2 * PrefetchWindow.maximumStreams
 
-    private let lockOwners = Lock<Set<UInt64>>([])
     private let lastMissEnd = Atomic<UInt64>(0)
 
     /// - Parameter shared: others have the inode open: what the kernel read for them is right, unless the file can
@@ -69,19 +68,6 @@ package final class OpenFile: @unchecked Sendable {
     func followsLastMiss(_ offset: UInt64, _ end: UInt64) -> Bool {
         lastMissEnd.exchange(end, ordering: .relaxed) == offset && offset > 0
     }
-
-    /// `owner` has set an fcntl(2) lock through this handle, whose closes the kernel does not tell of (FOPEN_NOFLUSH).
-    package func noteLockOwner(_ owner: UInt64) { lockOwners.withLock { _ = $0.insert(owner) } }
-
-    func takeLockOwners() -> Set<UInt64> {
-        lockOwners.withLock { owners in
-            defer { owners = [] }
-            return owners
-        }
-    }
-
-    /// Whether close(2) has something to wait for.
-    package var needsFlush: Bool { inode.access == .writing }
 
     func keep(_ buffer: SideBuffer) {
         side.withLock { $0 = buffer }

@@ -19,9 +19,6 @@ extension Bridge {
         _ raw: fuse_req_t, _ node: fuse_ino_t, _ info: UnsafePointer<fuse_file_info>, _ lock: flock, wait: Bool
     ) {
         let owner = info.pointee.lock_owner
-        if let file: Unmanaged<OpenFile> = info.pointee.handle() {
-            file._withUnsafeGuaranteedRef { if !$0.needsFlush { $0.noteLockOwner(owner) } }
-        }
         setLock(raw, node, WireFileLock(lock, owner: owner), wait: wait)
     }
 
