@@ -49,11 +49,22 @@ struct Difference: Sendable {
     let errorNumber: CInt?
     let reason: String
 
+    private static let attributesCase = "extended attributes are set, replaced, listed, sized and removed"
+
     static let documented: [Difference] = [
         Difference(
             target: .s3Mount,
             testCase: "a punched or zeroed range reads as zeros and leaves the rest and the size alone",
-            check: "its blocks", errorNumber: nil, reason: "blocks are counted from the size of the object")
+            check: "its blocks", errorNumber: nil, reason: "blocks are counted from the size of the object"),
+        Difference(
+            target: .s3Mount, testCase: attributesCase, check: "2000 bytes", errorNumber: ENOSPC,
+            reason: "S3 keeps 2 KiB of metadata with an object, in Base64"),
+        Difference(
+            target: .s3Mount, testCase: attributesCase, check: "2000 bytes again", errorNumber: nil,
+            reason: "they were refused"),
+        Difference(
+            target: .s3Mount, testCase: attributesCase, check: "the value after a rename", errorNumber: nil,
+            reason: "they were refused"),
     ]
 }
 

@@ -181,8 +181,20 @@ extension ChangeService {
                 throw CoordinationError(.noData, "no such attribute")
             }
             all[name] = value
+            guard value == nil || Self.leastStoredSize(of: all) <= Self.mostStoredSize else {
+                throw CoordinationError(
+                    .noSpace, "\(record.name) has no room for \(name): a store keeps 2 KiB of metadata with an object")
+            }
             try await store(all, inode, record, mount, path, origin)
         }
+    }
+
+    /// "Object metadata" (Amazon S3 User Guide).
+    private static let mostStoredSize = 2048
+
+    /// The bytes that extended attributes take at least beside an object, as names and Base64 with their punctuation.
+    private static func leastStoredSize(of attributes: [ByteString: ByteString]) -> Int {
+        attributes.reduce(6) { $0 + 15 + $1.key.count + ($1.value.count + 2) / 3 * 4 }
     }
 
     private func known(
