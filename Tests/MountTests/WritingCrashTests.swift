@@ -135,7 +135,7 @@ import Testing
         }
     }
 
-    @Test func whatWaitsForItsUploadAtTheUmountFollowsAtTheNextMount() async throws {
+    @Test func whatWaitsForItsUploadAtAForcedUmountFollowsAtTheNextMountAndAnotherUmountWaitsForIt() async throws {
         let server = try await MotoServer.shared.get()
         let isAway = Lock(false)
         let faulty = try FaultyServer(before: server.endpoint) { request in
@@ -148,16 +148,18 @@ import Testing
             #expect(try await bucket.keys().filter { !$0.hasSuffix("/") }.isEmpty)
             let pending = try await node.status().pending
             #expect(Set(pending.map(\.path)) == ["d/1", "d/2", "d/3"], "\(pending)")
-            let unmounted = try await node.larder("umount", mount)
+            let unmounted = try await node.larder("umount", "--force", mount)
             #expect(unmounted.code == 0, "\(unmounted.output)")
             await becomes("the coordinator leaves") { node.processes().isEmpty }
             isAway.withLock { $0 = false }
             let behind = S3Admin(endpoint: faulty.endpoint, bucket: bucket.bucket, credentials: bucket.credentials)
             let again = try await node.mount(behind, options: [])
-            #expect(try await node.larder("flush", again).code == 0)
+            try await node.shell(#"echo 4 > "$1"/d/4"#, again)
+            let waited = try await node.larder("umount", again)
+            #expect(waited.code == 0, "\(waited.output)")
             #expect(
                 try await bucket.contents().filter { !$0.key.hasSuffix("/") } == [
-                    "d/1": [49, 10], "d/2": [50, 10], "d/3": [51, 10],
+                    "d/1": [49, 10], "d/2": [50, 10], "d/3": [51, 10], "d/4": [52, 10],
                 ])
         }
     }

@@ -74,19 +74,19 @@ extension ClientSession {
         var progress = WireProgress()
         progress.end = true
         progress.totalKnown = true
-        if let mount = try services.namespace.mountPoint(of: record) {
-            let path = try services.namespace.storePath(of: record)
-            let store = mount.store.identity
-            let outcome = await services.changes.staging.flush { file in
-                let target = file.target
-                guard target.store.identity == store else { return false }
-                return path.isEmpty || target.path == path || target.path.hasPrefix(path + "/")
-            }
-            progress.filesDone = UInt64(outcome.files)
-            progress.bytesDone = outcome.bytes
-            progress.failures = UInt64(outcome.failures.count)
-            progress.lastError = outcome.failures.last?.error.message ?? ""
+        let mount = try services.namespace.mountPoint(of: record)
+        let path = mount == nil ? "" : try services.namespace.storePath(of: record)
+        let outcome = await services.changes.staging.flush { file in
+            let target = file.target
+            // A directory that only leads to mount points stands for all of them.
+            guard let mount else { return true }
+            guard target.store.identity == mount.store.identity else { return false }
+            return path.isEmpty || target.path == path || target.path.hasPrefix(path + "/")
         }
+        progress.filesDone = UInt64(outcome.files)
+        progress.bytesDone = outcome.bytes
+        progress.failures = UInt64(outcome.failures.count)
+        progress.lastError = outcome.failures.last?.error.message ?? ""
         progress.filesTotal = progress.filesDone
         progress.bytesTotal = progress.bytesDone
         session.reply(to: id, .progress(progress))

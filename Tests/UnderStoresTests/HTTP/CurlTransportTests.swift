@@ -234,10 +234,11 @@ private func httpError(_ body: () async throws -> HTTPResponse) async throws -> 
             $0.connectionsPerHost = 1
             $0.threads = 1
         }
+        // A busy machine must not make it a timeout.
+        let patience = HTTPTimeouts(connect: .seconds(600), firstByte: .seconds(600), stall: .seconds(600))
+        let request = HTTPRequest(.get, server.endpoint, timeouts: patience)
         let tasks = (0..<3).map { _ in
-            Task {
-                try await httpError { try await transport.send(HTTPRequest(.get, server.endpoint), bodyLimit: 1) }.kind
-            }
+            Task { try await httpError { try await transport.send(request, bodyLimit: 1) }.kind }
         }
         while server.requests.isEmpty { await Task.yield() }
         for task in tasks.reversed() { task.cancel() }
