@@ -21,8 +21,11 @@ final class StagingRoom: Sendable {
         var waiting: [(end: UInt64, waiter: Waiter)] = []
     }
 
-    /// Some thirty of the largest writes, and at 1 GB/s sixteen messages a second.
-    static let chunk: UInt64 = 64 << 20
+    /// The least that is asked for: one message for so many bytes costs less than to write them.
+    static let smallest: UInt64 = 128 << 10
+
+    /// What is asked for at once: as much as the open granted, because that fits the disk that the file is on.
+    private let chunk: UInt64
 
     /// The size that the file may have.
     private let limit: Atomic<UInt64>
@@ -34,6 +37,7 @@ final class StagingRoom: Sendable {
     ///   - size: of the file now.
     ///   - room: nil when it may grow without asking.
     init(size: UInt64, room: UInt64?) {
+        chunk = max(room ?? 0, Self.smallest)
         limit = Atomic(room.map { size &+ $0 } ?? .max)
         threshold = Atomic(room.map { size &+ $0 / 2 } ?? .max)
     }
@@ -47,7 +51,7 @@ final class StagingRoom: Sendable {
     func admit(_ end: UInt64, _ waiter: Waiter?) -> Admission {
         state.withLock { state in
             let limit = limit.load(ordering: .relaxed)
-            let bytes = max(Self.chunk, end > limit ? end - limit : 0)
+            let bytes = max(chunk, end > limit ? end - limit : 0)
             if end <= limit {
                 guard end > threshold.load(ordering: .relaxed), !state.isAsking else { return .granted }
                 state.isAsking = true
@@ -71,7 +75,7 @@ final class StagingRoom: Sendable {
             state.waiting.removeAll { $0.end <= limit }
             let farthest = state.waiting.map(\.end).max()
             state.isAsking = farthest != nil
-            return (ready, farthest.map { max(Self.chunk, $0 - limit) })
+            return (ready, farthest.map { max(chunk, $0 - limit) })
         }
     }
 

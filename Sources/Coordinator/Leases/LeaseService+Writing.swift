@@ -5,8 +5,10 @@ import SystemPackage
 import UnderStores
 
 extension LeaseService {
-    /// How much a staged file may grow before the mount asks for room.
-    private static let roomAhead: UInt64 = 64 << 20
+    /// How much a staged file may grow before the mount asks for room. On an ample disk some thirty of the largest writes,
+    /// at 1 GB/s sixteen messages a second; on another little, because nothing is set aside for it.
+    private static let ampleRoom: UInt64 = 64 << 20
+    private static let scarceRoom: UInt64 = 512 << 10
 
     /// Grants an open for writing, and one for reading of what somebody writes. nil: it is an open as any.
     func openToWrite(
@@ -93,7 +95,7 @@ extension LeaseService {
         opened.attributes = namespace.attributes(open.inode, record)
         opened.staged.number = file.number
         opened.staged.direct = isShared
-        opened.staged.room = Self.roomAhead
+        opened.staged.room = file.mayGrowUnasked ? Self.ampleRoom : Self.scarceRoom
         if let backing { opened.staged.backingID = backing.number }
         return Grant(opened: opened, descriptors: [descriptor])
     }

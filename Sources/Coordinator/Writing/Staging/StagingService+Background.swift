@@ -95,9 +95,14 @@ extension StagingService {
     /// - Throws: ENOSPC when nothing can make room.
     package func reserve(_ file: StagedFile, _ bytes: UInt64) async throws(CoordinationError) {
         file.file.account()
+        // A file that was just closed is not uploaded or given back yet, and nothing says so: look again for a while.
+        var looks = 20
         while !isClosed {
             if await file.file.reserve(bytes) { return }
-            guard await waitForRoom(besides: file) else { break }
+            if await waitForRoom(besides: file) { continue }
+            looks -= 1
+            guard looks > 0, !Task.isCancelled else { break }
+            try? await Task.sleep(for: .milliseconds(100))
         }
         throw CoordinationError(
             .noSpace, "no room for \(bytes) more bytes of \(file.path), and no upload under way that will make some")
