@@ -50,7 +50,7 @@ package struct S3Call: Sendable {
         request.timeouts.firstByte *= patience
         guard let credentials else { return request }
         // An https body is protected already; hashing it again would cost more than TLS does. The bytes of a file are
-        // protected by a checksum among the signed headers, which costs a tenth of a SHA-256.
+        // protected by a checksum among the signed headers, which costs far less than a SHA-256.
         let payloadHash =
             switch body {
             case _ where upload != nil: SigV4Signer.unsignedPayload
