@@ -85,7 +85,7 @@ final class StagingBench: @unchecked Sendable {
     func kill() async {
         let running = service.state.withLock { Array($0.files.values) }
         service.abandon()
-        weak var index = cache.engine.index
+        weak let index = cache.engine.index
         cache.engine.abandon()
         for file in running {
             _ = await file.state.withLock { $0.flight }?.task.value
