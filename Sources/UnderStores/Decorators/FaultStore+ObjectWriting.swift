@@ -68,6 +68,10 @@ extension FaultStore: ObjectWriting {
         }
     }
 
+    package func uploads(of path: ByteString) async throws(StoreError) -> [PendingUpload] {
+        try await change(.uploads, path) { writer throws(StoreError) in try await writer.uploads(of: path) }
+    }
+
     package func copy(
         _ source: ByteString, expecting version: ObjectVersion?, to path: ByteString, metadata: WrittenMetadata?,
         if condition: WriteCondition

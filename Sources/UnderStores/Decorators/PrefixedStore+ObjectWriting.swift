@@ -76,6 +76,12 @@ extension PrefixedStore: ObjectWriting {
         }
     }
 
+    package func uploads(of path: ByteString) async throws(StoreError) -> [PendingUpload] {
+        try await writer.uploads(of: full(path)).map {
+            PendingUpload(path: short($0.path), upload: $0.upload, started: $0.started)
+        }
+    }
+
     package func copy(
         _ source: ByteString, expecting version: ObjectVersion?, to path: ByteString, metadata: WrittenMetadata?,
         if condition: WriteCondition

@@ -182,8 +182,17 @@ extension MemoryStore: ObjectWriting {
     package func uploads(under directory: ByteString) async throws(StoreError) -> [PendingUpload] {
         calls.record(.uploads, directory)
         let prefix = directory.isEmpty ? directory : ByteString(directory.bytes + [UInt8(ascii: "/")])
-        return writes.withLock { writes in
-            writes.uploads.filter { $0.value.key.hasPrefix(prefix) }
+        return uploads { $0.hasPrefix(prefix) }
+    }
+
+    package func uploads(of path: ByteString) async throws(StoreError) -> [PendingUpload] {
+        calls.record(.uploads, path)
+        return uploads { $0 == path }
+    }
+
+    private func uploads(where isMeant: (ByteString) -> Bool) -> [PendingUpload] {
+        writes.withLock { writes in
+            writes.uploads.filter { isMeant($0.value.key) }
                 .map { PendingUpload(path: $0.value.key, upload: $0.key, started: $0.value.started) }
                 .sorted { $0.started < $1.started }
         }

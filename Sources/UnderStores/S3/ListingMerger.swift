@@ -76,6 +76,7 @@ package struct ListingMerger: Sendable {
         case .object(let key, let attributes):
             guard key != prefix else { return }  // the marker of the directory itself
             let name = ByteString(key.bytes[prefix.count...])
+            guard !name.hasPrefix(S3Probe.mark) else { return }
             guard name.isNameable else {
                 page.unnameable += 1
                 return

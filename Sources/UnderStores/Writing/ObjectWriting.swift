@@ -61,6 +61,9 @@ package protocol ObjectWriting: UnderStore {
     /// Uploads under way below `directory`, oldest first, with the time of their start.
     func uploads(under directory: ByteString) async throws(StoreError) -> [PendingUpload]
 
+    /// Uploads under way of the object at `path`, oldest first; also where a store lists them by whole keys only.
+    func uploads(of path: ByteString) async throws(StoreError) -> [PendingUpload]
+
     /// Copies an object within the store, of any size, without moving the bytes through this node.
     ///
     /// - Parameter metadata: nil keeps the source's. With `source == path` this changes the metadata alone.
@@ -178,6 +181,9 @@ package struct WrittenMetadata: Hashable, Sendable {
 package struct UploadID: Hashable, Sendable {
     package let text: String
     package init(_ text: String) { self.text = text }
+
+    /// Of an upload whose name was not heard.
+    package static let unknown = UploadID("")
 }
 
 package struct UploadedPart: Hashable, Sendable {

@@ -6,7 +6,18 @@ extension S3Store {
     }
 
     package func uploads(under directory: ByteString) async throws(StoreError) -> [PendingUpload] {
-        let prefix = directory.isEmpty ? self.prefix : key(directory) + "/"
+        try await uploads(prefix: directory.isEmpty ? self.prefix : key(directory) + "/")
+    }
+
+    package func uploads(of path: ByteString) async throws(StoreError) -> [PendingUpload] {
+        try await uploads(ofKey: writableKey(path))
+    }
+
+    func uploads(ofKey key: ByteString) async throws(StoreError) -> [PendingUpload] {
+        try await uploads(prefix: key).filter { self.prefix + $0.path == key }
+    }
+
+    private func uploads(prefix: ByteString) async throws(StoreError) -> [PendingUpload] {
         var (uploads, marker): ([PendingUpload], UploadPage.Marker?) = ([], nil)
         while true {
             let page = try await uploadPage(prefix: prefix, after: marker)

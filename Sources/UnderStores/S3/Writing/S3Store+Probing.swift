@@ -1,3 +1,5 @@
+import Crypto
+import Glibc
 import Platform
 
 extension S3Store {
@@ -7,27 +9,35 @@ extension S3Store {
             .conditions
     }
 
-    /// What the store does, asked with objects beside `key` when nobody has asked before.
+    /// What the store does, asked with objects at its root, or beside `key` where only that may be written, when nobody
+    /// has asked before.
     func behaviour(near key: ByteString) async throws(StoreError) -> S3Behaviour {
         if let known = traits.behaviour { return known }
         let end = key.bytes.dropLast().lastIndex(of: UInt8(ascii: "/")).map { $0 + 1 } ?? 0
-        let base = ByteString(key.bytes[..<end])
+        let beside = ByteString(key.bytes[..<end])
         return try await traits.settle { () throws(StoreError) in
-            do throws(StoreError) { return try await S3Probe(self, below: base).run() } catch {
-                // Who may write only certain keys is served all the same, with looks before and after.
-                guard error.kind == .accessDenied else { throw error }
-                self.logger.warning("what \(self.identity) enforces cannot be found out: \(error)")
-                var cautious = S3Behaviour()
-                cautious.conditions.isKnown = true
-                return cautious
+            for base in [self.prefix, beside] {
+                do throws(StoreError) { return try await S3Probe(self, below: base).run() } catch {
+                    guard error.kind == .accessDenied else { throw error }
+                    self.logger.info("what \(self.identity) enforces cannot be asked below \"\(base)\": \(error)")
+                }
             }
+            // Who may write only certain keys is served all the same, with looks before and after.
+            self.logger.warning("what \(self.identity) enforces cannot be found out: the probe is not allowed")
+            var cautious = S3Behaviour()
+            cautious.conditions.isKnown = true
+            return cautious
         }
     }
 }
 
 /// Finds out what a store does with conditions, checksums and copies that it accepts, by asking for what it must refuse
-/// (some accept every header and ignore it). All its objects are gone afterwards.
+/// (some accept every header and ignore it). All its objects are gone afterwards; what a kill leaves is not shown by
+/// listings, and removed by this node's next probe.
 struct S3Probe: Sendable {
+    /// What the names of its objects begin with.
+    static let mark = ByteString(".larder-probe-")
+
     private let store: S3Store
     private let key: ByteString
     private let copyKey: ByteString
@@ -37,12 +47,23 @@ struct S3Probe: Sendable {
 
     init(_ store: S3Store, below base: ByteString) {
         self.store = store
-        let name = ".larder-probe-" + String(UInt64.random(in: 0 ... .max), radix: 36)
-        key = base + ByteString(name)
-        copyKey = base + ByteString(name + "-copy")
+        let name = Self.mark + Self.node
+        key = base + name
+        copyKey = base + name + "-copy"
     }
 
+    /// The same each time for this user of this node, so that what a killed probe has left is found.
+    private static let node: ByteString = {
+        var name = utsname()
+        uname(&name)
+        let host = withUnsafeBytes(of: &name.nodename) { Array($0.prefix { $0 != 0 }) }
+        let digest = SHA256.hash(data: host + Array("/\(geteuid())".utf8))
+        return ByteString(digest.prefix(8).map { byte in (byte < 16 ? "0" : "") + String(byte, radix: 16) }.joined())
+    }()
+
     func run() async throws(StoreError) -> S3Behaviour {
+        try await cleanUpload(key)
+        try await cleanUpload(copyKey)
         do throws(StoreError) {
             let behaviour = try await ask()
             try await cleanUp()
@@ -51,6 +72,16 @@ struct S3Probe: Sendable {
             try? await cleanUp()
             throw error
         }
+    }
+
+    /// Drops the uploads that a killed probe has left; a store that does not list them has none, or keeps them.
+    private func cleanUpload(_ key: ByteString) async throws(StoreError) {
+        let left: [PendingUpload]
+        do throws(StoreError) { left = try await store.uploads(ofKey: key) } catch {
+            if error.kind == .unavailable || error.kind == .cancelled { throw error }
+            return
+        }
+        for upload in left { try? await store.abortUpload(upload.upload, key: key) }
     }
 
     private func cleanUp() async throws(StoreError) {
