@@ -66,6 +66,28 @@ import UnderStores
         }
     }
 
+    @Test func aFileThatIsRenamedWhileItIsUploadedIsInTheStoreUnderItsNewNameOnly() async throws {
+        let store = MemoryStore()
+        let faults = FaultStore(store)
+        let fixture = try CoordinatorFixture(stores: ["s3://bucket": faults])
+        let client = try fixture.client()
+        let root = try await client.attach([("/", "s3://bucket")]).root
+        let gate = FaultGate()
+        faults.add(.init(.put, .hold(gate)))
+        let made = try await client.create(root, "old")
+        try made.write("bytes", at: 0)
+        async let commit: Void = client.commit(made.lease)
+        await gate.waitForArrivals(1)
+        async let rename: Void = client.rename(root, "old", root, "new")
+        gate.open()
+        try await commit
+        try await rename
+        try await client.commit(made.lease)
+        #expect(store.bytes(of: "new") == Array("bytes".utf8) && store.bytes(of: "old") == nil)
+        client.release(made.lease)
+        await fixture.finish()
+    }
+
     @Test func aNewFileIsListedBesideWhatTheStoreShowsExactlyOnce() async throws {
         try await withLake({ $0.put("d/old", [1]) }) { lake in
             let directory = try #require(try await lake.client.lookup(lake.root, "d"))

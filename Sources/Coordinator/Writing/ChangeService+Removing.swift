@@ -35,18 +35,24 @@ extension ChangeService {
     private func removeObject(_ place: Place, _ inode: UInt64, _ origin: Origin) async throws(CoordinationError) {
         let objects = try objects(place.mount)
         let record = try namespace.record(inode)
-        var isStored = true
-        if let file = written.file(of: record) {
-            isStored = await written.abandon(file) != .absent
-        }
-        if isStored {
-            try await keepForReaders(inode)
-            try await keepDirectory(place, objects)
-            try await storing(place.mount) { () async throws(StoreError) in
-                try await objects.remove(place.path, if: .none)
+        let file = written.file(of: record)
+        try await staging.holding(file.map { [$0] } ?? []) { () async throws(CoordinationError) in
+            if file?.base != .absent {
+                try await keepForReaders(inode)
+                try await keepDirectory(place, objects)
+                if let file { try await staging.note(isLeaving: true, file) }
+                do throws(CoordinationError) {
+                    try await storing(place.mount) { () async throws(StoreError) in
+                        try await objects.remove(place.path, if: .none)
+                    }
+                } catch {
+                    if let file { try await staging.note(isLeaving: false, file) }
+                    throw error
+                }
             }
+            if let file { await written.abandon(file) }
+            namespace.remove(place.name, in: place.parent, mount: place.mount, origin: origin.session)
         }
-        namespace.remove(place.name, in: place.parent, mount: place.mount, origin: origin.session)
     }
 
     /// rmdir(2).

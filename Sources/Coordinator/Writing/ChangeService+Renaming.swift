@@ -135,51 +135,72 @@ extension ChangeService {
     private func renameObject(
         _ ends: Ends, _ objects: any ObjectWriting, _ origin: Origin
     ) async throws(CoordinationError) {
-        let (source, target) = (ends.source, ends.target)
-        var baseOfReplaced = WriteCondition.absent
-        if let replaced = ends.replaced {
-            baseOfReplaced = replaced.record.attributes.version.map { .version($0) } ?? .absent
-            if let file = written.file(of: replaced.record) {
-                baseOfReplaced = await written.abandon(file)
+        let replaced = ends.replaced.flatMap { written.file(of: $0.record) }
+        let moved = written.file(of: ends.record)
+        try await staging.holding([moved, replaced].compactMap { $0 }) { () async throws(CoordinationError) in
+            if let moved, moved.base == .absent {
+                try await moveStaged(ends, moved, over: replaced, origin)
+            } else {
+                try await moveObject(ends, objects, moved, over: replaced, origin)
             }
-            if baseOfReplaced != .absent { try await keepForReaders(replaced.inode) }
         }
-        let file = written.file(of: ends.record)
-        if let file, file.base == .absent {
-            // Nothing of it is in the store yet.
-            try await staging.move(file, to: target.path, base: baseOfReplaced)
-            namespace.move(
-                ends.inode, from: (source.parent, source.name), to: target.name, in: target.parent, mount: target.mount,
-                origin: origin.session)
-            return
+    }
+
+    /// Nothing of the file is in the store yet.
+    private func moveStaged(
+        _ ends: Ends, _ file: StagedFile, over replaced: StagedFile?, _ origin: Origin
+    ) async throws(CoordinationError) {
+        let (source, target) = (ends.source, ends.target)
+        var move = StagingService.Move(base: .absent)
+        if let other = ends.replaced {
+            move.base = replaced?.base ?? other.record.attributes.version.map { .version($0) } ?? .absent
+            if move.base != .absent { try await keepForReaders(other.inode) }
         }
-        if let file { _ = try await staging.commit(file, .synchronize) }
-        let record = try namespace.record(ends.inode)
+        move.replaced = replaced
+        move.answers = origin.operation.map { ($0.client, $0.operation) }
+        try await staging.move(file, to: target.path, move)
+        if let replaced { await written.abandon(replaced) }
+        namespace.move(
+            ends.inode, from: (source.parent, source.name), to: target.name, in: target.parent, mount: target.mount,
+            origin: origin.session)
+    }
+
+    /// The store has the object, `file` what was written to it since; the caller holds both files.
+    private func moveObject(
+        _ ends: Ends, _ objects: any ObjectWriting, _ file: StagedFile?, over replaced: StagedFile?, _ origin: Origin
+    ) async throws(CoordinationError) {
+        let (source, target) = (ends.source, ends.target)
+        if let other = ends.replaced { try await keepForReaders(other.inode) }
         try await keepForReaders(ends.inode)
+        let record = try namespace.record(ends.inode)
+        var version = record.attributes.version
+        if case .version(let committed) = file?.base { version = committed }
         let isExclusive = ends.flags & RenameFlag.noReplace != 0
-        let moved = try await journaled(
+        let copied = try await journaled(
             RenameRecord(
                 number: 0, store: source.mount.store.identity, source: source.path, destination: target.path,
-                isTree: false, sourceVersion: record.attributes.version, phase: .copying,
-                condition: isExclusive ? .absent : .none), objects, origin
-        ) { (moved) async throws(CoordinationError) in
-            if let file, let version = moved?.version {
-                try await staging.move(file, to: target.path, base: .version(version))
+                isTree: false, sourceVersion: version, phase: .copying, condition: isExclusive ? .absent : .none),
+            objects, over: replaced, origin
+        ) { (copied) async throws(CoordinationError) in
+            if let file, let version = copied?.version {
+                try await staging.move(file, to: target.path, .init(base: .version(version), isCopied: true))
             }
         }
-        await written.keepCached(
-            source.mount, from: source.path, record.attributes.version, to: target.path, moved?.version,
-            size: record.attributes.size)
+        if file == nil {
+            await written.keepCached(
+                source.mount, from: source.path, version, to: target.path, copied?.version, size: record.attributes.size
+            )
+        }
         let now = MonotonicClock.now()
         namespace.move(
             ends.inode, from: (source.parent, source.name), to: target.name, in: target.parent, mount: target.mount,
             origin: origin.session
         ) { record in
-            guard let moved else {
+            guard let copied else {
                 record.expiry = 0
                 return
             }
-            record.attributes.version = moved.version
+            record.attributes.version = copied.version
             record.attributes.changed = .now()
             record.expiry = file == nil ? now &+ target.mount.metadataTTL : record.expiry
         }
@@ -189,27 +210,30 @@ extension ChangeService {
         _ ends: Ends, _ objects: any ObjectWriting, _ origin: Origin
     ) async throws(CoordinationError) {
         let (source, target) = (ends.source, ends.target)
-        // Files below that the store does not have yet just get another path; the others must be whole in the store.
+        // What was written below and is not in the store yet just gets another path.
         var below: [(file: StagedFile, path: ByteString)] = []
         namespace.forEachKnown(below: ends.inode) { _, record in
             guard let file = written.file(of: record) else { return }
             below.append((file, target.path + ByteString(file.path.bytes.dropFirst(source.path.count))))
         }
-        for (file, _) in below where file.base != .absent { _ = try await staging.commit(file, .synchronize) }
-        _ = try await journaled(
-            RenameRecord(
-                number: 0, store: source.mount.store.identity, source: source.path, destination: target.path,
-                isTree: true, sourceVersion: nil, phase: .copying, condition: .none), objects, origin
-        ) { (_) async throws(CoordinationError) in
-            for (file, path) in below {
-                var base = WriteCondition.absent
-                if file.base != .absent {
-                    let found = try await storing(target.mount) { () async throws(StoreError) in
-                        try await objects.lookup(path)
+        let files = below
+        try await staging.holding(files.map(\.file)) { () async throws(CoordinationError) in
+            _ = try await journaled(
+                RenameRecord(
+                    number: 0, store: source.mount.store.identity, source: source.path, destination: target.path,
+                    isTree: true, sourceVersion: nil, phase: .copying, condition: .none), objects, over: nil, origin
+            ) { (_) async throws(CoordinationError) in
+                for (file, path) in files where file.isCurrent {
+                    var move = StagingService.Move(base: .absent)
+                    if file.base != .absent {
+                        let found = try await storing(target.mount) { () async throws(StoreError) in
+                            try await objects.lookup(path)
+                        }
+                        move.base = found?.version.map { .version($0) } ?? .none
+                        move.isCopied = true
                     }
-                    base = found?.version.map { .version($0) } ?? .none
+                    try await staging.move(file, to: path, move)
                 }
-                try await staging.move(file, to: path, base: base)
             }
         }
         namespace.move(
@@ -230,9 +254,10 @@ extension ChangeService {
         }
     }
 
-    /// Runs a rename of objects so that a restart completes it, with what `complete` does to staged files.
+    /// Runs a rename of objects so that a restart completes it, with what `complete` does to staged files. The staged file
+    /// of the destination has no more say from the moment on at which the rename is sure to be completed.
     private func journaled(
-        _ rename: RenameRecord, _ objects: any ObjectWriting, _ origin: Origin,
+        _ rename: RenameRecord, _ objects: any ObjectWriting, over replaced: StagedFile?, _ origin: Origin,
         _ complete: (ObjectAttributes?) async throws(CoordinationError) -> Void
     ) async throws(CoordinationError) -> ObjectAttributes? {
         var rename = rename
@@ -240,14 +265,26 @@ extension ChangeService {
         rename.operation = origin.operation?.operation ?? 0
         do throws(LMDBError) {
             rename.number = try journal.nextNumber()
-            try journal.put(rename)
+            let noted = rename
+            var void = replaced?.record()
+            void?.state = .void
+            try journal.update { (transaction) throws(LMDBError) in
+                try journal.put(noted, transaction)
+                if let replaced, let void { try journal.put(void, number: replaced.number, transaction) }
+            }
         } catch { throw CoordinationError(.ioError, "the journal cannot be written: \(error)") }
         let work = RenameWork(rename, objects, journal: journal)
         let attributes: ObjectAttributes?
         do throws(StoreError) { attributes = try await work.run() } catch {
-            if !work.hasChanged { try? journal.removeRename(rename.number) }
+            if work.hasChanged {
+                if let replaced { await written.abandon(replaced) }
+            } else {
+                try? journal.removeRename(rename.number)
+                if let replaced { staging.saveOrReport(replaced) }
+            }
             throw CoordinationError(error)
         }
+        if let replaced { await written.abandon(replaced) }
         try await complete(attributes)
         work.finish()
         return attributes

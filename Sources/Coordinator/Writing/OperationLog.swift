@@ -56,6 +56,13 @@ final class OperationLog: Sendable {
         return ClientSession.Answer(body: body)
     }
 
+    /// The answer to a change that tells nothing but that it is done, as the journal keeps it.
+    static let done: [UInt8]? = {
+        var envelope = WireEnvelope()
+        envelope.body = .done(.init())
+        return try? envelope.serializedBytes()
+    }()
+
     /// Keeps an answer for the case that the operation is sent again.
     func note(_ body: WireEnvelope.OneOf_Body, _ key: Key) {
         var envelope = WireEnvelope()

@@ -49,9 +49,7 @@ final class RenameWork: Sendable {
     /// Takes the rename out of the journal, once staged files belong under their new paths as well. Who asks again, of this
     /// coordinator or of the next, is told that it is done.
     func finish() {
-        var envelope = WireEnvelope()
-        envelope.body = .done(.init())
-        if let client = rename.client, let bytes: [UInt8] = try? envelope.serializedBytes() {
+        if let client = rename.client, let bytes = OperationLog.done {
             try? journal.note(bytes, of: rename.operation, by: client)
         }
         try? journal.removeRename(rename.number)

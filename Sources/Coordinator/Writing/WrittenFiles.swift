@@ -122,8 +122,8 @@ final class WrittenFiles: StagedAttributes, StagingEvents {
         await staging.release(file)
     }
 
-    /// The name of a file is gone; who has it open goes on. Returns what the store has of it.
-    func abandon(_ file: StagedFile) async -> WriteCondition { await staging?.discard(file) ?? .none }
+    /// The name of a file is gone; who has it open goes on.
+    func abandon(_ file: StagedFile) async { await staging?.discard(file) }
 
     /// An object has another name or version now, with the same bytes: what is cached of it stays.
     func keepCached(

@@ -217,7 +217,9 @@ import UnderStores
         let file = try await bench.written("old", pattern(300_000))
         try await bench.grow(file, to: 400_000)
         let bytes = try bench.contents(of: file)
-        try await bench.service.move(file, to: "new", base: .absent)
+        try await bench.service.holding([file]) { () async throws(CoordinationError) in
+            try await bench.service.move(file, to: "new", .init(base: .absent))
+        }
         try await bench.service.commit(file, .close)
         #expect(bench.object("old") == nil && bench.object("new") == bytes)
         await bench.abortsEnd()

@@ -18,21 +18,27 @@ extension Journal {
 
     /// Notes the answer, and forgets the client's answers that are too old to be asked for.
     package func note(_ result: [UInt8], of operation: UInt64, by client: ByteString) throws(LMDBError) {
-        try environment().write { (transaction) throws(LMDBError) in
-            try transaction.put(operations, Self.key(client, operation), result)
-            guard operation > UInt64(Self.operationsPerClient) else { return }
-            let oldest = operation - UInt64(Self.operationsPerClient)
-            var stale: [[UInt8]] = []
-            try transaction.scan(operations, from: Self.key(client, 0)) { key, _ in
-                guard key.count == 24, key.prefix(16).elementsEqual(client.bytes) else { return false }
-                let number = UInt64(bigEndian: key.loadUnaligned(fromByteOffset: 16, as: UInt64.self))
-                // A few at a time: each operation takes away as many as it brings, and one more.
-                guard number <= oldest, stale.count < 2 else { return false }
-                stale.append(Array(key))
-                return true
-            }
-            for key in stale { try transaction.remove(operations, key) }
+        try update { (transaction) throws(LMDBError) in
+            try note(result, of: operation, by: client, transaction)
         }
+    }
+
+    func note(
+        _ result: [UInt8], of operation: UInt64, by client: ByteString, _ transaction: LMDBTransaction
+    ) throws(LMDBError) {
+        try transaction.put(operations, Self.key(client, operation), result)
+        guard operation > UInt64(Self.operationsPerClient) else { return }
+        let oldest = operation - UInt64(Self.operationsPerClient)
+        var stale: [[UInt8]] = []
+        try transaction.scan(operations, from: Self.key(client, 0)) { key, _ in
+            guard key.count == 24, key.prefix(16).elementsEqual(client.bytes) else { return false }
+            let number = UInt64(bigEndian: key.loadUnaligned(fromByteOffset: 16, as: UInt64.self))
+            // A few at a time: each operation takes away as many as it brings, and one more.
+            guard number <= oldest, stale.count < 2 else { return false }
+            stale.append(Array(key))
+            return true
+        }
+        for key in stale { try transaction.remove(operations, key) }
     }
 
     /// Forgets a client that will not come back.

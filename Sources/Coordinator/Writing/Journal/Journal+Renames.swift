@@ -48,6 +48,10 @@ extension Journal {
     /// Adds or replaces the rename of this number (`nextNumber`). Survives a crash of the process at once, of the machine
     /// after `synchronize`.
     package func put(_ rename: RenameRecord) throws(LMDBError) {
+        try update { (transaction) throws(LMDBError) in try put(rename, transaction) }
+    }
+
+    func put(_ rename: RenameRecord, _ transaction: LMDBTransaction) throws(LMDBError) {
         var writer = RecordWriter()
         writer.integer(Self.renameFormat)
         writer.string(rename.store.text)
@@ -59,9 +63,7 @@ extension Journal {
         writer.condition(rename.condition)
         writer.optional(rename.client) { $0.text($1.bytes) }
         writer.integer(rename.operation)
-        try environment().write { (transaction) throws(LMDBError) in
-            try transaction.put(renames, Self.key(rename.number), writer.bytes)
-        }
+        try transaction.put(renames, Self.key(rename.number), writer.bytes)
     }
 
     package func removeRename(_ number: UInt64) throws(LMDBError) {

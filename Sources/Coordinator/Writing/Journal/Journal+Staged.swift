@@ -8,7 +8,7 @@ struct StagedPart: Hashable, Sendable {
     let part: UploadedPart
 }
 
-/// An upload that nobody needs any more, until the store has heard so.
+/// An upload that nobody needs any more, until the store has heard so; or, `unknown`, one that is about to begin.
 struct AbandonedUpload: Hashable, Sendable {
     let number: UInt64
     let store: String
@@ -18,9 +18,11 @@ struct AbandonedUpload: Hashable, Sendable {
 
 extension Journal {
     func put(_ record: StagedRecord, number: UInt64) throws(LMDBError) {
-        try environment().write { (transaction) throws(LMDBError) in
-            try transaction.put(staged, Self.key(number), record.encoded())
-        }
+        try update { (transaction) throws(LMDBError) in try put(record, number: number, transaction) }
+    }
+
+    func put(_ record: StagedRecord, number: UInt64, _ transaction: LMDBTransaction) throws(LMDBError) {
+        try transaction.put(staged, Self.key(number), record.encoded())
     }
 
     /// Forgets a staged file and its parts.
@@ -80,7 +82,7 @@ extension Journal {
         try environment().write { (transaction) throws(LMDBError) in try removeParts(of: number, transaction) }
     }
 
-    private func removeParts(of number: UInt64, _ transaction: LMDBTransaction) throws(LMDBError) {
+    func removeParts(of number: UInt64, _ transaction: LMDBTransaction) throws(LMDBError) {
         let prefix = Self.key(number)
         var keys: [[UInt8]] = []
         try transaction.scan(parts, from: prefix) { key, _ in
@@ -94,19 +96,23 @@ extension Journal {
     // MARK: Uploads to be aborted
 
     func put(_ upload: AbandonedUpload) throws(LMDBError) {
+        try update { (transaction) throws(LMDBError) in try put(upload, transaction) }
+    }
+
+    func put(_ upload: AbandonedUpload, _ transaction: LMDBTransaction) throws(LMDBError) {
         var writer = RecordWriter()
         writer.string(upload.store)
         writer.text(upload.path.bytes)
         writer.string(upload.upload.text)
-        try environment().write { (transaction) throws(LMDBError) in
-            try transaction.put(uploads, Self.key(upload.number), writer.bytes)
-        }
+        try transaction.put(uploads, Self.key(upload.number), writer.bytes)
     }
 
     func removeUpload(_ number: UInt64) throws(LMDBError) {
-        _ = try environment().write { (transaction) throws(LMDBError) in
-            try transaction.remove(uploads, Self.key(number))
-        }
+        try update { (transaction) throws(LMDBError) in try removeUpload(number, transaction) }
+    }
+
+    func removeUpload(_ number: UInt64, _ transaction: LMDBTransaction) throws(LMDBError) {
+        try transaction.remove(uploads, Self.key(number))
     }
 
     func abandonedUploads() throws(LMDBError) -> [AbandonedUpload] {

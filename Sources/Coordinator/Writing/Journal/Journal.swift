@@ -112,6 +112,11 @@ package final class Journal: Sendable {
         return environment
     }
 
+    /// Makes several changes in one step: after a crash all of them are there, or none.
+    func update(_ body: (LMDBTransaction) throws(LMDBError) -> Void) throws(LMDBError) {
+        try environment().write(body)
+    }
+
     func read<Result>(
         _ body: (LMDBTransaction) throws(LMDBError) -> Result
     ) throws(LMDBError) -> Result {

@@ -4,8 +4,8 @@ import UnderStores
 /// What the journal keeps of a staged file. Its bytes are in the file itself.
 struct StagedRecord: Hashable, Sendable {
     enum State: Hashable, Sendable {
-        /// The file does not hold its first content yet: nothing of it counts.
-        case preparing
+        /// Nothing of it counts: its first content is not there yet, or its name belongs to another file.
+        case void
         /// Somebody writes it, or did when the coordinator ended.
         case writing
         /// close(2) or fsync(2) has returned before it was uploaded. `isDurable`: it was fsynced since.
@@ -19,6 +19,8 @@ struct StagedRecord: Hashable, Sendable {
     var base: WriteCondition
     var metadata: WrittenMetadata
     var hasNewMetadata: Bool
+    /// Its object was about to be removed: where it is gone, nothing has to be there for the next commit.
+    var isLeaving = false
     var writeType: WriteType
     var tier: UInt64
     var inode: UInt64
@@ -45,12 +47,12 @@ struct StagedRecord: Hashable, Sendable {
         writer.text(path.bytes)
         writer.condition(base)
         writer.metadata(metadata)
-        writer.integer(hasNewMetadata ? 1 : 0 as UInt8)
+        writer.integer((hasNewMetadata ? 1 : 0) | (isLeaving ? 2 : 0) as UInt8)
         writer.integer(writeType.rawValue)
         writer.integer(tier)
         writer.integer(inode)
         switch state {
-        case .preparing: writer.integer(0 as UInt8)
+        case .void: writer.integer(0 as UInt8)
         case .writing: writer.integer(1 as UInt8)
         case .acknowledged(let isDurable): writer.integer(isDurable ? 3 : 2 as UInt8)
         case .conflict(let reason, let time):
@@ -74,7 +76,7 @@ struct StagedRecord: Hashable, Sendable {
         var reader = RecordReader(bytes)
         guard reader.integer(UInt8.self) == format, let store = reader.string(), let path = reader.text(),
             let base = reader.condition(), let metadata = reader.metadata(),
-            let isNew = reader.integer(UInt8.self), isNew <= 1,
+            let flags = reader.integer(UInt8.self), flags <= 3,
             let type = reader.integer(UInt8.self).flatMap(WriteType.init(rawValue:)),
             let tier = reader.integer(UInt64.self), let inode = reader.integer(UInt64.self),
             let state = state(&reader), let created = reader.time(),
@@ -90,15 +92,16 @@ struct StagedRecord: Hashable, Sendable {
             let error = reader.optional({ $0.string() }), reader.isAtEnd
         else { return nil }
         return StagedRecord(
-            store: store, path: ByteString(path), base: base, metadata: metadata, hasNewMetadata: isNew == 1,
-            writeType: type, tier: tier, inode: inode, state: state, created: created, snapshot: snapshot,
+            store: store, path: ByteString(path), base: base, metadata: metadata, hasNewMetadata: flags & 1 != 0,
+            isLeaving: flags & 2 != 0, writeType: type, tier: tier, inode: inode, state: state, created: created,
+            snapshot: snapshot,
             content: content,
             attempts: attempts, upload: upload.map(UploadID.init), uploadMetadata: begun, lastError: error)
     }
 
     private static func state(_ reader: inout RecordReader) -> State? {
         switch reader.integer(UInt8.self) {
-        case 0: .preparing
+        case 0: .void
         case 1: .writing
         case 2: .acknowledged(isDurable: false)
         case 3: .acknowledged(isDurable: true)

@@ -44,7 +44,7 @@ extension StagingService {
     }
 
     /// Whether an error says that the object was not made.
-    private static func isCertain(_ error: StoreError) -> Bool {
+    static func isCertain(_ error: StoreError) -> Bool {
         switch error.kind {
         case .unavailable, .protocolViolation, .cancelled: false
         default: true
@@ -64,6 +64,19 @@ extension StagingService {
     private func replaceAttempts(of file: StagedFile, with attempts: [ContentPrint]) async {
         file.state.withLock { $0.attempts = attempts }
         await blocking { [self] in saveOrReport(file) }
+    }
+
+    /// Makes sure what the store has of a file whose commits may have ended without an answer. No commit is under way.
+    func settleAttempts(of file: StagedFile) async throws(StagingFailure) {
+        let uncertain = file.state.withLock { $0.attempts }
+        guard !uncertain.isEmpty else { return }
+        if let (found, _) = try await recognise(file, among: uncertain) {
+            file.state.withLock { state in
+                state.target.base = found.version.map { .version($0) } ?? .none
+                (state.known, state.content, state.snapshot) = (nil, nil, nil)
+            }
+        }
+        await replaceAttempts(of: file, with: [])
     }
 
     /// The object, if it has one of these contents; nil when it has another or is not there.

@@ -41,6 +41,12 @@ package final class StagedFile: Sendable {
         /// As it looked when it was acknowledged without an upload.
         var acknowledged: FileSnapshot?
         var isDurable = false
+        /// Its object is being removed.
+        var isLeaving = false
+        /// How many changes of its name are under way: no commit begins meanwhile.
+        var holds = 0
+        /// Who waits for their end.
+        var held: [CheckedContinuation<Void, Never>] = []
         /// The file's times were set while somebody may have been writing: they tell nothing.
         var isDoubtful = false
         /// What the object had then; nil where only the bytes themselves tell.
@@ -124,7 +130,8 @@ package final class StagedFile: Sendable {
             return StagedRecord(
                 store: state.target.store.identity.text, path: state.target.path, base: state.target.base,
                 metadata: state.target.metadata, hasNewMetadata: state.hasNewMetadata,
-                writeType: state.target.writeType, tier: file.tierIdentity, inode: state.target.inode,
+                isLeaving: state.isLeaving, writeType: state.target.writeType, tier: file.tierIdentity,
+                inode: state.target.inode,
                 state: journaled, created: created, snapshot: state.snapshot, content: state.content,
                 attempts: state.attempts,
                 upload: state.upload?.upload, uploadMetadata: state.upload?.metadata,

@@ -53,8 +53,9 @@ extension StagingService {
     ) async -> Result<ObjectAttributes?, CoordinationError> {
         let minimum = file.state.withLock { $0.flights + 1 }
         while true {
-            let flight = file.state.withLock { state -> StagedFile.Flight in
+            let flight = file.state.withLock { state -> StagedFile.Flight? in
                 if let flight = state.flight { return flight }
+                guard state.holds == 0 else { return nil }
                 state.flights += 1
                 let task = Task(executorPreference: pool) { [self] in
                     let result = await fly(file, isUrgent: isUrgent, inspects: inspects)
@@ -67,6 +68,10 @@ extension StagingService {
                 let flight = StagedFile.Flight(number: state.flights, task: task)
                 state.flight = flight
                 return flight
+            }
+            guard let flight else {
+                await waitForName(of: file)
+                continue
             }
             let result = await flight.task.value
             // A flight that was under way may have missed what the caller wrote, or looked less closely.

@@ -45,7 +45,7 @@ extension StagingService {
             let staged = StagedFile(number: number, file: file, target: target)
             do {
                 var record = staged.record()
-                if isPreparing { record.state = .preparing }
+                if isPreparing { record.state = .void }
                 try file.describe(StagedDescription(target).text)
                 try journal.put(record, number: number)
                 if !isPreparing { try stampTimes(target.metadata, of: file) }

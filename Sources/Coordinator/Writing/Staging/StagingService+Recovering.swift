@@ -17,8 +17,7 @@ extension StagingService {
                 try missing(number, record)
                 continue
             }
-            guard record.state != .preparing else {
-                // Its first content was still being copied: nobody has written to it.
+            guard record.state != .void else {
                 file.remove()
                 try journal.removeStaged(number)
                 continue
@@ -79,11 +78,12 @@ extension StagingService {
         let revived = await blocking { [self] () -> [StagedFile] in
             dormant.sorted { $0.number < $1.number }.compactMap { revive($0.number, $0.record, $0.file, in: store) }
         }
+        await dropUploads(of: store)
+        for file in revived where file.state.withLock({ $0.isLeaving }) { await settleLeaving(file) }
         for file in revived where file.state.withLock({ $0.acknowledged != nil }) && file.writeType != .mustCache {
             enqueue(file)
         }
         for file in revived { awaitWriters(of: file) }
-        await dropUploads(of: store)
         return revived.filter(\.isCurrent)
     }
 
@@ -123,6 +123,7 @@ extension StagingService {
             state.snapshot = record.snapshot
             state.content = record.content
             state.hasNewMetadata = record.hasNewMetadata
+            state.isLeaving = record.isLeaving
             state.attempts = record.attempts
             state.isReleased = true
             if case .acknowledged(let isDurable) = record.state {
@@ -140,6 +141,25 @@ extension StagingService {
         state.withLock { $0.files[number] = staged }
         if let reason = doubt(record), staged.isDirty { conflict(staged, reason) }
         return staged
+    }
+
+    /// A predecessor was killed while it removed the file's object, and nobody was told that it is gone: the file stays,
+    /// and where the object is gone, nothing has to be there.
+    private func settleLeaving(_ file: StagedFile) async {
+        let target = file.target
+        do throws(StoreError) {
+            let isGone = try await target.store.lookup(target.path) == nil
+            file.state.withLock { state in
+                state.isLeaving = false
+                guard isGone else { return }
+                state.target.base = .absent
+                (state.known, state.content, state.snapshot) = (nil, nil, nil)
+            }
+            await blocking { [self] in saveOrReport(file) }
+        } catch {
+            // The next start looks again; until then a commit that misses the object is a lost race.
+            logger.debug("\(target.path) cannot be looked up", metadata: ["reason": "\(error)"])
+        }
     }
 
     /// Why a file is for a person to judge: the machine went down before its bytes were on the disk.
@@ -181,6 +201,31 @@ extension StagingService {
     private func dropUploads(of store: any ObjectWriting) async {
         let identity = store.identity.text
         let uploads = await blocking { [journal] in (try? journal.abandonedUploads()) ?? [] }
-        for upload in uploads where upload.store == identity { abort(upload, in: store) }
+        var needed = Set(state.withLock { $0.dormant.values.flatMap { $0 } }.compactMap(\.record.upload))
+        for file in state.withLock({ Array($0.files.values) }) {
+            if let upload = file.state.withLock({ $0.upload }) { needed.insert(upload.upload) }
+        }
+        for upload in uploads where upload.store == identity {
+            if upload.upload == .unknown {
+                await dropUnknown(upload, in: store, but: needed)
+            } else {
+                abort(upload, in: store)
+            }
+        }
+    }
+
+    /// An upload that a predecessor was about to begin when it was killed.
+    private func dropUnknown(
+        _ intent: AbandonedUpload, in store: any ObjectWriting, but needed: Set<UploadID>
+    ) async {
+        do throws(StoreError) {
+            for pending in try await store.uploads(of: intent.path) where !needed.contains(pending.upload) {
+                try await store.abortUpload(pending.upload, of: intent.path)
+            }
+        } catch {
+            // A store that does not list uploads keeps it; the others are asked again at the next start.
+            guard error.kind == .unsupported || error.kind == .invalid else { return }
+        }
+        await blocking { [journal] in try? journal.removeUpload(intent.number) }
     }
 }

@@ -1,5 +1,6 @@
 import BlockCaching
 import Coordination
+import LMDB
 import Platform
 import SystemPackage
 import UnderStores
@@ -128,33 +129,72 @@ extension StagingService {
         return target.base
     }
 
-    private func waitForFlight(_ file: StagedFile) async {
+    func waitForFlight(_ file: StagedFile) async {
         while let flight = file.state.withLock({ $0.flight }) { _ = await flight.task.value }
     }
 
-    /// The file belongs to another path now, where `base` must hold; free while nothing was committed. Waits for a commit
-    /// under way, so look at `base` afterwards: when it is a version, the store has an object at the old path.
-    package func move(_ file: StagedFile, to path: ByteString, base: WriteCondition) async throws(CoordinationError) {
-        try await change(file) { target in
-            target.path = path
-            target.base = base
+    /// What a move of a staged file comes with.
+    package struct Move: Sendable {
+        /// What the store has at the new path.
+        package var base: WriteCondition
+        /// Whether that has the bytes that the store had at the old path; else the file is dirty from then on.
+        package var isCopied = false
+        /// The staged file of the new path until now. It is void in the same step; the caller discards it.
+        package var replaced: StagedFile?
+        /// The operation that is done with this step, in case that it is sent again.
+        package var answers: (client: ByteString, operation: UInt64)?
+
+        package init(base: WriteCondition, isCopied: Bool = false) {
+            self.base = base
+            self.isCopied = isCopied
         }
+    }
+
+    /// The file belongs to another path now. The caller holds it (`holding`), and the replaced one.
+    package func move(_ file: StagedFile, to path: ByteString, _ move: Move) async throws(CoordinationError) {
+        let former = file.state.withLock { state in
+            defer {
+                state.target.path = path
+                state.target.base = move.base
+                if !move.isCopied { (state.snapshot, state.content, state.known) = (nil, nil, nil) }
+            }
+            return (target: state.target, snapshot: state.snapshot, content: state.content, known: state.known)
+        }
+        await file.state.withLock { $0.beginning }?.value
         let session = file.state.withLock { state -> UploadSession? in
             guard state.upload?.path != path else { return nil }
             defer { state.upload = nil }
             return state.upload
         }
         await session?.close()
-        try await blocking { [self] () throws(CoordinationError) in
-            do throws(StagingFailure) {
+        do throws(StagingFailure) {
+            try await blocking { [self] () throws(StagingFailure) in
                 try describe(file)
-                if let session {
-                    try? journal.removeParts(of: file.number)
-                    abandon(session, of: file.target)
-                }
-                try save(file)
-            } catch {
-                throw CoordinationError(error, path)
+                do throws(LMDBError) { try write(move, of: file) } catch { throw .journal(error) }
+                if let session { abandon(session, of: former.target) }
+            }
+        } catch {
+            file.state.withLock { state in
+                (state.target.path, state.target.base) = (former.target.path, former.target.base)
+                (state.snapshot, state.content, state.known) = (former.snapshot, former.content, former.known)
+            }
+            throw CoordinationError(error, path)
+        }
+    }
+
+    /// Journals a move with all that comes with it, in one step.
+    private func write(_ move: Move, of file: StagedFile) throws(LMDBError) {
+        let record = file.record()
+        var void = move.replaced?.record()
+        void?.state = .void
+        try journal.update { (transaction) throws(LMDBError) in
+            if record.upload == nil { try journal.removeParts(of: file.number, transaction) }
+            try journal.put(record, number: file.number, transaction)
+            if let replaced = move.replaced, let void {
+                try journal.put(void, number: replaced.number, transaction)
+            }
+            if let (client, operation) = move.answers, let done = OperationLog.done {
+                try journal.note(done, of: operation, by: client, transaction)
             }
         }
     }
@@ -214,20 +254,6 @@ extension StagingService {
                 if !state.isReleased { state.isDoubtful = true }
             }
             if state.acknowledged?.looksLike(before) == true { state.acknowledged = after }
-        }
-    }
-
-    /// Changes the target while no commit is under way.
-    private func change(
-        _ file: StagedFile, _ body: (inout StagedTarget) -> Void
-    ) async throws(CoordinationError) {
-        while true {
-            let flight = file.state.withLock { state -> StagedFile.Flight? in
-                if state.flight == nil { body(&state.target) }
-                return state.flight
-            }
-            guard let flight else { return }
-            _ = await flight.task.value
         }
     }
 }

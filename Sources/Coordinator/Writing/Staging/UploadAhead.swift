@@ -90,7 +90,7 @@ extension StagingService {
         file.state.withLock { state in
             // A file that the store has already is brought up at its commit, mostly by copies within the store.
             guard state.flight == nil, state.beginning == nil, state.snapshot == nil, state.phase == .current,
-                !state.hasFailedAhead
+                !state.hasFailedAhead, state.holds == 0
             else { return }
             let target = state.target
             var metadata = target.metadata

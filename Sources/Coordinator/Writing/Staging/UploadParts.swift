@@ -1,3 +1,4 @@
+import LMDB
 import Platform
 import SystemPackage
 import UnderStores
@@ -69,21 +70,43 @@ extension StagingService {
     func begin(
         _ file: StagedFile, _ target: StagedTarget, _ metadata: WrittenMetadata
     ) async throws(StagingFailure) -> UploadSession {
+        let intent = try await blocking { [self] () throws(StagingFailure) in try noteIntent(target) }
         let upload: UploadID
         do throws(StoreError) { upload = try await target.store.beginUpload(target.path, metadata) } catch {
+            // Without an answer there may be one: the next start looks.
+            if Self.isCertain(error) { await blocking { [journal] in try? journal.removeUpload(intent) } }
             throw .store(error)
         }
         guard !isClosed else { throw .closed }
         let session = UploadSession(upload, path: target.path, metadata: metadata)
         file.state.withLock { $0.upload = session }
         do throws(StagingFailure) {
-            try await blocking { [self] () throws(StagingFailure) in try save(file) }
+            try await blocking { [self] () throws(StagingFailure) in
+                let record = file.record()
+                do throws(LMDBError) {
+                    try journal.update { (transaction) throws(LMDBError) in
+                        try journal.put(record, number: file.number, transaction)
+                        try journal.removeUpload(intent, transaction)
+                    }
+                } catch { throw .journal(error) }
+            }
         } catch {
             file.state.withLock { $0.upload = nil }
             abandon(session, of: target)
             throw error
         }
         return session
+    }
+
+    /// Notes that an upload is about to begin. Blocks.
+    private func noteIntent(_ target: StagedTarget) throws(StagingFailure) -> UInt64 {
+        do throws(LMDBError) {
+            let number = try journal.nextNumber()
+            try journal.put(
+                AbandonedUpload(
+                    number: number, store: target.store.identity.text, path: target.path, upload: .unknown))
+            return number
+        } catch { throw .journal(error) }
     }
 
     /// Nothing of the upload is left in the store.
