@@ -1,4 +1,5 @@
 import CLMDB
+import Glibc
 import Platform
 
 /// A failed LMDB call (http://www.lmdb.tech/doc/group__errors.html, or an errno).
@@ -9,6 +10,11 @@ package struct LMDBError: Error, Hashable, Sendable, CustomStringConvertible {
 
     /// MDB_MAP_FULL: the environment has reached its size.
     package var isFull: Bool { code == MDB_MAP_FULL }
+
+    /// Whether it speaks of the file or its disk, and not of what was asked: the next call will hardly fare better.
+    package var isFailureOfFile: Bool {
+        [MDB_CORRUPTED, MDB_PAGE_NOTFOUND, MDB_PANIC, MDB_MAP_FULL, EIO, ENOSPC, EDQUOT, EROFS, EFBIG].contains(code)
+    }
 
     static func check(_ code: CInt) throws(LMDBError) {
         guard code == MDB_SUCCESS else { throw LMDBError(code) }

@@ -63,13 +63,20 @@ import Testing
         #expect(DaemonLog.name(mountPoint: "/" + String(repeating: "x", count: 4000)).utf8.count <= 255)
     }
 
-    @Test func anAutomaticCoordinatorKeepsAllInItsCacheDirectory() throws {
+    @Test func anAutomaticCoordinatorKeepsItsStateApartFromItsCache() throws {
         let directory = try TemporaryDirectory()
         let settings = try AutomaticCoordinator.settings(
             socket: "/run/c.sock", cacheDirectory: directory.path, cacheSize: 1 << 30, ramSize: nil, logLevel: .info,
             environment: [:], uid: getuid())
         #expect(settings.tiers == [.init(kind: .disk, path: directory.file("blocks"), size: 1 << 30)])
-        #expect(settings.stateDirectory == directory.file("state"))
+        #expect(!settings.stateDirectory.hasPrefix(directory.path), "the cache's disk may fail")
+        let state = { (cache: String, environment: [String: String], uid: UInt32) in
+            AutomaticCoordinator.stateDirectory(cache, environment: environment, uid: uid)
+        }
+        #expect(state("/c", ["XDG_STATE_HOME": "/s"], 0).hasPrefix("/s/larder/cache-"))
+        #expect(state("/c", [:], 0).hasPrefix("/var/lib/larder/cache-"))
+        #expect(state("/c", ["HOME": "/home/me"], 7).hasPrefix("/home/me/.local/state/larder/cache-"))
+        #expect(state("/c", [:], 0) != state("/d", [:], 0), "two caches have two journals")
         #expect(try FileStatus(of: directory.file("blocks")).mode & 0o777 == 0o700)
     }
 

@@ -88,6 +88,8 @@ package struct CoordinatorProcess {
                     floorFreeBytes: tier.reserve ?? Self.defaultReserve(tier))
             })
         cache.blockSize = settings.blockSize
+        // LMDB maps its file: were it on the cache's disk, an I/O error of that would end the process (SIGBUS).
+        cache.indexDirectory = settings.stateDirectory + "/cache-index"
         var configuration = CoordinatorConfiguration(
             socketPath: settings.socket, stateDirectory: settings.stateDirectory, cache: cache,
             software: LarderVersion.software)

@@ -27,11 +27,10 @@ package enum AutomaticCoordinator {
         }
         tiers.append(.init(kind: .disk, path: blocks, size: cacheSize ?? defaultSize(blocks)))
         return CoordinatorSettings(
-            socket: socket, stateDirectory: directory + "/state", blockSize: CoordinatorFile.defaultBlockSize,
-            tiers: tiers, http: nil, logLevel: logLevel)
+            socket: socket, stateDirectory: stateDirectory(directory, environment: environment, uid: uid),
+            blockSize: CoordinatorFile.defaultBlockSize, tiers: tiers, http: nil, logLevel: logLevel)
     }
 
-    /// Beside the state directory, so that removing the cache directory removes both.
     package static func blocksDirectory(_ directory: String) -> String { directory + "/blocks" }
 
     package static func defaultDirectory(environment: [String: String], uid: UInt32) -> String {
@@ -41,11 +40,27 @@ package enum AutomaticCoordinator {
         return home + "/.cache/larder"
     }
 
-    /// tmpfs is one for all: each cache needs a name of its own there.
+    /// Where the index and the journal of the cache in `directory` are: not beside it, for the disk of a cache may fail
+    /// without harm. `$XDG_STATE_HOME/larder/cache-…`, else below /var/lib/larder for root, else below ~/.local/state/larder.
+    package static func stateDirectory(_ directory: String, environment: [String: String], uid: UInt32) -> String {
+        let name = "cache-" + hash(directory)
+        if let state = environment["XDG_STATE_HOME"], state.hasPrefix("/") { return state + "/larder/" + name }
+        if uid == 0 { return "/var/lib/larder/" + name }
+        guard let home = FilePaths.homeDirectory(environment: environment) else {
+            return "/var/tmp/larder-\(uid)-state/\(name)"
+        }
+        return home + "/.local/state/larder/" + name
+    }
+
     private static func ramDirectory(_ directory: String, uid: UInt32) -> String {
+        "/dev/shm/larder-\(uid)-" + hash(directory)
+    }
+
+    /// Several caches share a tmpfs and a state directory: each needs a name of its own there.
+    private static func hash(_ directory: String) -> String {
         // FNV-1a: the same in every run, unlike Hasher.
         let hash = directory.utf8.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
-        return "/dev/shm/larder-\(uid)-" + String(hash, radix: 16)
+        return String(hash, radix: 16)
     }
 
     private static func defaultSize(_ directory: String) -> UInt64 {

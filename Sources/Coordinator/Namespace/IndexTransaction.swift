@@ -6,11 +6,11 @@ import Platform
 /// The first failure is kept in `failure` and later writes do nothing; the transaction is then undone as a whole.
 package final class IndexTransaction {
     private let raw: LMDBTransaction?
-    private let index: MetadataIndex
+    private let index: MetadataFile
     private(set) var failure: LMDBError?
 
     /// - Parameter raw: nil for a transaction that holds nothing and keeps nothing.
-    init(_ raw: LMDBTransaction?, _ index: MetadataIndex) {
+    init(_ raw: LMDBTransaction?, _ index: MetadataFile) {
         self.raw = raw
         self.index = index
     }
@@ -81,7 +81,7 @@ package final class IndexTransaction {
 
     /// A number that no inode has had.
     func allocateInode() -> UInt64 {
-        let key = Array("next".utf8)
+        let key = MetadataFile.nextInodeKey
         let next =
             value(index.settings, key).flatMap { bytes -> UInt64? in
                 var reader = RecordReader(bytes)

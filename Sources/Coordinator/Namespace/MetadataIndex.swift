@@ -6,7 +6,8 @@ import Platform
 /// Where inode numbers, attributes and directory entries live: an LMDB file that is a cache of what the stores said.
 ///
 /// It is committed without waiting for the disk, which a crash of the process survives; it does not outlive a boot, for its
-/// expiries are in CLOCK_MONOTONIC. A file that is damaged, of another format or of another boot is begun anew.
+/// expiries are in CLOCK_MONOTONIC. A file that is damaged, of another format or of another boot is begun anew; one that
+/// fails while it is used is replaced by one in memory.
 package final class MetadataIndex: Sendable {
     /// What a directory entry says.
     package enum Child: Hashable, Sendable {
@@ -14,52 +15,24 @@ package final class MetadataIndex: Sendable {
         case absent(until: UInt64)
     }
 
-    private static let format = "larder-metadata-2"
-    /// Address space, not disk: room for about a billion names.
-    private static let capacity: UInt64 = 256 << 30
     /// FUSE's root is 1, so the first number that a file may have is above it.
     static let firstInode: UInt64 = 16
 
-    private let environment: LMDBEnvironment
-    let inodes: LMDBTable
-    let names: LMDBTable
-    let identities: LMDBTable
-    let settings: LMDBTable
+    private let file: Lock<MetadataFile>
+    private let replacing = Lock(())
     private let logger: Logger
 
     /// Opens the index in `directory`, which must exist and be locked by the caller.
     package init(directory: String, bootIdentifier: String, logger: Logger) throws(LMDBError) {
         self.logger = logger
         let path = directory + "/metadata.lmdb"
-        let stamp = Array("\(Self.format) \(bootIdentifier)".utf8)
-        do throws(LMDBError) {
-            (environment, inodes, names, identities, settings) = try Self.open(path, stamp)
-        } catch {
+        let stamp = "\(MetadataFile.format) \(bootIdentifier)"
+        do throws(LMDBError) { file = Lock(try MetadataFile(path: path, stamp: stamp)) } catch {
             logger.info("the metadata index is begun anew", metadata: ["path": "\(path)", "reason": "\(error)"])
             unlink(path)
             unlink(path + "-lock")
-            (environment, inodes, names, identities, settings) = try Self.open(path, stamp)
+            file = Lock(try MetadataFile(path: path, stamp: stamp))
         }
-    }
-
-    private static func open(
-        _ path: String, _ stamp: [UInt8]
-    ) throws(LMDBError) -> (LMDBEnvironment, LMDBTable, LMDBTable, LMDBTable, LMDBTable) {
-        let environment = try LMDBEnvironment(
-            path: path, capacity: capacity, tables: 8, durability: .processOnly)
-        let inodes = try environment.table("inodes")
-        let names = try environment.table("names")
-        let identities = try environment.table("identities")
-        let settings = try environment.table("settings")
-        let key = Array("stamp".utf8)
-        try environment.write { (transaction) throws(LMDBError) in
-            if let known = try transaction.get(settings, key) {
-                guard known.elementsEqual(stamp) else { throw LMDBError(EEXIST) }
-            } else {
-                try transaction.put(settings, key, stamp)
-            }
-        }
-        return (environment, inodes, names, identities, settings)
     }
 
     /// The record of an inode; nil when there is none.
@@ -97,31 +70,44 @@ package final class MetadataIndex: Sendable {
         } ?? []
     }
 
-    /// Runs `body` in a write transaction. What cannot be written is logged and forgotten: the index is a cache.
+    /// Runs `body` in a write transaction. A file that fails is left for one in memory (`replace`); `body` may run twice.
     package func update<Result>(_ body: (IndexTransaction) -> Result) -> Result {
+        let used = file.withLock { $0 }
         var outcome: Result?
-        do throws(LMDBError) {
-            return try environment.write { (raw) throws(LMDBError) in
-                let transaction = IndexTransaction(raw, self)
-                let result = body(transaction)
-                outcome = result
-                if let error = transaction.failure { throw error }
-                return result
-            }
-        } catch {
+        do throws(LMDBError) { return try used.update(body) { outcome = $0 } } catch {
             logger.error("the metadata index cannot be written", metadata: ["reason": "\(error)"])
+            if error.isFailureOfFile, let other = replace(used, after: error) {
+                do throws(LMDBError) { return try other.update(body) { outcome = $0 } } catch {}
+            }
             // The transaction ran and was undone: its result is right for this caller, but is not remembered.
             if let outcome { return outcome }
-            return body(IndexTransaction(nil, self))
+            return body(IndexTransaction(nil, used))
         }
     }
 
     private func read<Result>(_ body: (IndexTransaction) -> Result?) -> Result? {
-        environment.read(
-            { transaction in body(IndexTransaction(transaction, self)) },
-            orOnFailure: { error in
-                logger.error("the metadata index cannot be read", metadata: ["reason": "\(error)"])
-                return nil
-            })
+        let used = file.withLock { $0 }
+        do throws(LMDBError) { return try used.read(body) } catch {
+            logger.error("the metadata index cannot be read", metadata: ["reason": "\(error)"])
+            guard error.isFailureOfFile, let other = replace(used, after: error) else { return nil }
+            return try? other.read(body)
+        }
+    }
+
+    /// Goes on in memory with what can still be read of a file that fails: its disk is broken or full. nil when that
+    /// cannot be either. Whoever comes second gets what the first has made.
+    private func replace(_ failed: MetadataFile, after error: LMDBError) -> MetadataFile? {
+        let (current, line) = replacing.withLock { [file] _ -> (MetadataFile?, String?) in
+            let current = file.withLock { $0 }
+            if current !== failed { return (current, nil) }
+            do throws(LMDBError) {
+                let (fresh, isWhole) = try failed.copyInMemory()
+                file.withLock { $0 = fresh }
+                let kept = isWhole ? "all" : "a part"
+                return (fresh, "the metadata index goes on in memory, with \(kept) of its records")
+            } catch { return (nil, "there is no place for another metadata index: \(error)") }
+        }
+        if let line { logger.error("\(line)", metadata: ["reason": "\(error)"]) }
+        return current
     }
 }
