@@ -141,7 +141,6 @@ static inline struct fuse_session *larder_fuse_session_new(
 
 // Bit fields.
 static inline int larder_fuse_is_writeback(const struct fuse_file_info *info) { return info->writepage; }
-static inline int larder_fuse_ends_flock(const struct fuse_file_info *info) { return info->flock_release; }
 
 // A reply to CREATE that can carry a backing id.
 static inline int larder_fuse_reply_create(

@@ -1049,6 +1049,9 @@ package nonisolated struct WireAttributes: Sendable {
   /// how long the kernel may keep them
   package var ttlMilliseconds: UInt32 = 0
 
+  /// of a device, its number as Linux encodes it in 32 bits
+  package var device: UInt32 = 0
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -1135,6 +1138,9 @@ package nonisolated struct WireListPage: Sendable {
   package var entries: [WireListEntry] = []
 
   package var end: Bool = false
+
+  /// the inode that ".." stands for; 0 for the root of the volume, which is its own
+  package var parent: UInt64 = 0
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1645,35 +1651,34 @@ package nonisolated struct WireCreate: Sendable {
 }
 
 /// With the descriptors of `opened`.
-package nonisolated struct WireCreated: Sendable {
+package nonisolated struct WireCreated: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
   package var entry: WireEntry {
-    get {_entry ?? WireEntry()}
-    set {_entry = newValue}
+    get {_storage._entry ?? WireEntry()}
+    set {_uniqueStorage()._entry = newValue}
   }
   /// Returns true if `entry` has been explicitly set.
-  package var hasEntry: Bool {self._entry != nil}
+  package var hasEntry: Bool {_storage._entry != nil}
   /// Clears the value of `entry`. Subsequent reads from it will return its default value.
-  package mutating func clearEntry() {self._entry = nil}
+  package mutating func clearEntry() {_uniqueStorage()._entry = nil}
 
   package var opened: WireOpened {
-    get {_opened ?? WireOpened()}
-    set {_opened = newValue}
+    get {_storage._opened ?? WireOpened()}
+    set {_uniqueStorage()._opened = newValue}
   }
   /// Returns true if `opened` has been explicitly set.
-  package var hasOpened: Bool {self._opened != nil}
+  package var hasOpened: Bool {_storage._opened != nil}
   /// Clears the value of `opened`. Subsequent reads from it will return its default value.
-  package mutating func clearOpened() {self._opened = nil}
+  package mutating func clearOpened() {_uniqueStorage()._opened = nil}
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
 
-  fileprivate var _entry: WireEntry? = nil
-  fileprivate var _opened: WireOpened? = nil
+  fileprivate var _storage = _StorageClass.defaultInstance
 }
 
 /// The next four and SetAttributes are answered by Entry.
@@ -2173,6 +2178,10 @@ package nonisolated struct WireSetLock: Sendable {
   package mutating func clearLock() {self._lock = nil}
 
   package var wait: Bool = false
+
+  /// Changes nothing, but that the lock, of flock(2), is expected to go: a descriptor of the open file that holds it has been
+  /// closed. Who asks for it meanwhile without waiting is kept waiting for a moment all the same.
+  package var closing: Bool = false
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -4467,7 +4476,7 @@ nonisolated extension WireRegisterDevice: SwiftProtobuf.Message, SwiftProtobuf._
 
 nonisolated extension WireAttributes: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Attributes"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}inode\0\u{1}mode\0\u{1}size\0\u{1}uid\0\u{1}gid\0\u{1}links\0\u{1}blocks\0\u{3}modified_seconds\0\u{3}modified_nanoseconds\0\u{3}accessed_seconds\0\u{3}accessed_nanoseconds\0\u{3}changed_seconds\0\u{3}changed_nanoseconds\0\u{3}ttl_milliseconds\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}inode\0\u{1}mode\0\u{1}size\0\u{1}uid\0\u{1}gid\0\u{1}links\0\u{1}blocks\0\u{3}modified_seconds\0\u{3}modified_nanoseconds\0\u{3}accessed_seconds\0\u{3}accessed_nanoseconds\0\u{3}changed_seconds\0\u{3}changed_nanoseconds\0\u{3}ttl_milliseconds\0\u{1}device\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -4489,6 +4498,7 @@ nonisolated extension WireAttributes: SwiftProtobuf.Message, SwiftProtobuf._Mess
       case 12: try { try decoder.decodeSingularSInt64Field(value: &self.changedSeconds) }()
       case 13: try { try decoder.decodeSingularUInt32Field(value: &self.changedNanoseconds) }()
       case 14: try { try decoder.decodeSingularUInt32Field(value: &self.ttlMilliseconds) }()
+      case 15: try { try decoder.decodeSingularUInt32Field(value: &self.device) }()
       default: break
       }
     }
@@ -4537,6 +4547,9 @@ nonisolated extension WireAttributes: SwiftProtobuf.Message, SwiftProtobuf._Mess
     if self.ttlMilliseconds != 0 {
       try visitor.visitSingularUInt32Field(value: self.ttlMilliseconds, fieldNumber: 14)
     }
+    if self.device != 0 {
+      try visitor.visitSingularUInt32Field(value: self.device, fieldNumber: 15)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -4555,6 +4568,7 @@ nonisolated extension WireAttributes: SwiftProtobuf.Message, SwiftProtobuf._Mess
     if lhs.changedSeconds != rhs.changedSeconds {return false}
     if lhs.changedNanoseconds != rhs.changedNanoseconds {return false}
     if lhs.ttlMilliseconds != rhs.ttlMilliseconds {return false}
+    if lhs.device != rhs.device {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -4711,7 +4725,7 @@ nonisolated extension WireList: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
 
 nonisolated extension WireListPage: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".ListPage"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}stream\0\u{1}entries\0\u{1}end\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}stream\0\u{1}entries\0\u{1}end\0\u{1}parent\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -4722,6 +4736,7 @@ nonisolated extension WireListPage: SwiftProtobuf.Message, SwiftProtobuf._Messag
       case 1: try { try decoder.decodeSingularUInt64Field(value: &self.stream) }()
       case 2: try { try decoder.decodeRepeatedMessageField(value: &self.entries) }()
       case 3: try { try decoder.decodeSingularBoolField(value: &self.end) }()
+      case 4: try { try decoder.decodeSingularUInt64Field(value: &self.parent) }()
       default: break
       }
     }
@@ -4737,6 +4752,9 @@ nonisolated extension WireListPage: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if self.end != false {
       try visitor.visitSingularBoolField(value: self.end, fieldNumber: 3)
     }
+    if self.parent != 0 {
+      try visitor.visitSingularUInt64Field(value: self.parent, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -4744,6 +4762,7 @@ nonisolated extension WireListPage: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if lhs.stream != rhs.stream {return false}
     if lhs.entries != rhs.entries {return false}
     if lhs.end != rhs.end {return false}
+    if lhs.parent != rhs.parent {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -5754,36 +5773,74 @@ nonisolated extension WireCreated: SwiftProtobuf.Message, SwiftProtobuf._Message
   package static let protoMessageName: String = _protobuf_package + ".Created"
   package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}entry\0\u{1}opened\0")
 
+  fileprivate class _StorageClass {
+    var _entry: WireEntry? = nil
+    var _opened: WireOpened? = nil
+
+      // This property is used as the initial default value for new instances of the type.
+      // The type itself is protecting the reference to its storage via CoW semantics.
+      // This will force a copy to be made of this reference when the first mutation occurs;
+      // hence, it is safe to mark this as `nonisolated(unsafe)`.
+      static nonisolated(unsafe) let defaultInstance = _StorageClass()
+
+    private init() {}
+
+    init(copying source: _StorageClass) {
+      _entry = source._entry
+      _opened = source._opened
+    }
+  }
+
+  fileprivate mutating func _uniqueStorage() -> _StorageClass {
+    if !isKnownUniquelyReferenced(&_storage) {
+      _storage = _StorageClass(copying: _storage)
+    }
+    return _storage
+  }
+
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularMessageField(value: &self._entry) }()
-      case 2: try { try decoder.decodeSingularMessageField(value: &self._opened) }()
-      default: break
+    _ = _uniqueStorage()
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      while let fieldNumber = try decoder.nextFieldNumber() {
+        // The use of inline closures is to circumvent an issue where the compiler
+        // allocates stack space for every case branch when no optimizations are
+        // enabled. https://github.com/apple/swift-protobuf/issues/1034
+        switch fieldNumber {
+        case 1: try { try decoder.decodeSingularMessageField(value: &_storage._entry) }()
+        case 2: try { try decoder.decodeSingularMessageField(value: &_storage._opened) }()
+        default: break
+        }
       }
     }
   }
 
   package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    // The use of inline closures is to circumvent an issue where the compiler
-    // allocates stack space for every if/case branch local when no optimizations
-    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
-    // https://github.com/apple/swift-protobuf/issues/1182
-    try { if let v = self._entry {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
-    } }()
-    try { if let v = self._opened {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
-    } }()
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every if/case branch local when no optimizations
+      // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+      // https://github.com/apple/swift-protobuf/issues/1182
+      try { if let v = _storage._entry {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
+      } }()
+      try { if let v = _storage._opened {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
+      } }()
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: WireCreated, rhs: WireCreated) -> Bool {
-    if lhs._entry != rhs._entry {return false}
-    if lhs._opened != rhs._opened {return false}
+    if lhs._storage !== rhs._storage {
+      let storagesAreEqual: Bool = withExtendedLifetime((lhs._storage, rhs._storage)) { (_args: (_StorageClass, _StorageClass)) in
+        let _storage = _args.0
+        let rhs_storage = _args.1
+        if _storage._entry != rhs_storage._entry {return false}
+        if _storage._opened != rhs_storage._opened {return false}
+        return true
+      }
+      if !storagesAreEqual {return false}
+    }
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -6534,7 +6591,7 @@ nonisolated extension WireLockState: SwiftProtobuf.Message, SwiftProtobuf._Messa
 
 nonisolated extension WireSetLock: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".SetLock"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}inode\0\u{1}lock\0\u{1}wait\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}inode\0\u{1}lock\0\u{1}wait\0\u{1}closing\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -6545,6 +6602,7 @@ nonisolated extension WireSetLock: SwiftProtobuf.Message, SwiftProtobuf._Message
       case 1: try { try decoder.decodeSingularUInt64Field(value: &self.inode) }()
       case 2: try { try decoder.decodeSingularMessageField(value: &self._lock) }()
       case 3: try { try decoder.decodeSingularBoolField(value: &self.wait) }()
+      case 4: try { try decoder.decodeSingularBoolField(value: &self.closing) }()
       default: break
       }
     }
@@ -6564,6 +6622,9 @@ nonisolated extension WireSetLock: SwiftProtobuf.Message, SwiftProtobuf._Message
     if self.wait != false {
       try visitor.visitSingularBoolField(value: self.wait, fieldNumber: 3)
     }
+    if self.closing != false {
+      try visitor.visitSingularBoolField(value: self.closing, fieldNumber: 4)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -6571,6 +6632,7 @@ nonisolated extension WireSetLock: SwiftProtobuf.Message, SwiftProtobuf._Message
     if lhs.inode != rhs.inode {return false}
     if lhs._lock != rhs._lock {return false}
     if lhs.wait != rhs.wait {return false}
+    if lhs.closing != rhs.closing {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

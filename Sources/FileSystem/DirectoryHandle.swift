@@ -4,14 +4,19 @@ import SystemPackage
 
 /// An open directory: streams its listing in pages and keeps few of them.
 ///
-/// Entry numbers (0…) grow in the order of the listing and are the offsets of telldir(3). Kept are the page last read,
-/// the one before it (the kernel asks again for what did not fit its buffer), and the one after, which is asked for
-/// ahead. A number that is no longer kept makes the listing start again and be skipped up to there.
+/// Entry numbers (0…) grow in the order of the listing, and on after rewinddir(3), and are the offsets of telldir(3). Kept
+/// whole are the page last read, the one before it (the kernel asks again for what did not fit its buffer), and the one
+/// after, which is asked for ahead; of the others the names (`PastNames`). A number that is not even known by its name makes
+/// the listing start again and be skipped up to there.
 package final class DirectoryHandle: Sendable {
     /// Part of a listing: entries whose numbers start at `first`. None: the end.
     package struct Slice: Sendable {
         package let first: UInt64
         package let entries: ArraySlice<WireListEntry>
+        /// Of the entries, only name, inode and type are known.
+        package let areNames: Bool
+        /// The inode that ".." stands for.
+        package let parent: UInt64
     }
     typealias Reader = MountedFileSystem.Answer<Slice>
 
@@ -26,7 +31,11 @@ package final class DirectoryHandle: Sendable {
         /// Counts restarts; a page of an earlier run is dropped.
         var run = 0
         var pages: [Page] = []
+        var past = PastNames()
+        /// The number of the listing's first entry.
+        var base: UInt64 = 0
         var next: UInt64 = 0
+        var parent: UInt64 = 0
         var isComplete = false
         var isFetching = false
         var hasMoved = false
@@ -56,15 +65,28 @@ package final class DirectoryHandle: Sendable {
     }
 
     /// The entries from number `from` on, as many as are at hand. Sends: not on a receive thread.
-    package func read(from: UInt64, answer: @escaping MountedFileSystem.Answer<Slice>) {
+    ///
+    /// - Parameter from: nil for the start of the directory as it is now: a new listing, when this one has been read
+    ///   (rewinddir(3)).
+    package func read(from number: UInt64?, answer: @escaping MountedFileSystem.Answer<Slice>) {
         var abandoned: Request?
         let (slice, request) = state.withLock { state -> (Slice?, Request?) in
-            // rewinddir(3): a new listing, which shows what has changed.
-            let isRewind = from == 0 && state.hasMoved
-            if isRewind || from < state.pages.first?.first ?? 0 { abandoned = Self.restart(&state) }
             state.restarts = 0
-            if from > 0 { state.hasMoved = true }
-            let slice = Self.slice(&state, from)
+            if let number, let names = Self.pastSlice(state, number) {
+                state.hasMoved = true
+                return (names, nil)
+            }
+            if number == nil, state.hasMoved {
+                let next = state.next
+                // The number between the two listings is the end of the former.
+                abandoned = restart(&state, at: next + 1)
+            } else if let number, number < state.pages.first?.first ?? state.base {
+                state.past.removeAll()
+                abandoned = restart(&state, at: number < state.base ? 0 : state.base)
+            }
+            if number != nil { state.hasMoved = true }
+            let from = number ?? state.base
+            let slice = self.slice(&state, from)
             if slice == nil { state.readers.append((from, answer)) }
             return (slice, Self.nextRequest(&state, wanted: slice == nil))
         }
@@ -78,7 +100,7 @@ package final class DirectoryHandle: Sendable {
         let (request, readers) = state.withLock { state in
             state.isClosed = true
             defer { state.readers = [] }
-            return (Self.restart(&state), state.readers)
+            return (restart(&state, at: state.base), state.readers)
         }
         if let request { closeStream(request) }
         for (_, reader) in readers { reader(.failure(.badFileDescriptor)) }
@@ -86,14 +108,15 @@ package final class DirectoryHandle: Sendable {
 
     // MARK: Decisions, under the lock
 
-    /// Forgets the pages. Returns the stream that is to be closed.
-    private static func restart(_ state: inout State) -> Request? {
+    /// Ends the listing for one whose first entry has number `base`. Returns the stream that is to be closed.
+    private func restart(_ state: inout State, at base: UInt64) -> Request? {
         let old =
             state.stream != 0 && !state.isComplete
             ? Request(run: state.run, stream: state.stream, generation: state.generation) : nil
         state.run += 1
-        state.pages = []
-        state.next = 0
+        Self.keepNames(&state, ofPages: state.pages.count)
+        state.base = base
+        state.next = base
         state.stream = 0
         state.isComplete = false
         state.isFetching = false
@@ -101,13 +124,31 @@ package final class DirectoryHandle: Sendable {
         return old
     }
 
-    private static func slice(_ state: inout State, _ from: UInt64) -> Slice? {
+    private func slice(_ state: inout State, _ from: UInt64) -> Slice? {
+        let parent = state.parent == 0 ? inode : state.parent
         if let index = state.pages.firstIndex(where: { $0.first <= from && from < $0.end }) {
             let page = state.pages[index]
-            if index > 1 { state.pages.removeFirst(index - 1) }
-            return Slice(first: from, entries: page.entries[Int(from - page.first)...])
+            Self.keepNames(&state, ofPages: index - 1)
+            return Slice(
+                first: from, entries: page.entries[Int(from - page.first)...], areNames: false, parent: parent)
         }
-        return state.isComplete && from >= state.next ? Slice(first: from, entries: []) : nil
+        return state.isComplete && from >= state.next
+            ? Slice(first: from, entries: [], areNames: false, parent: parent) : nil
+    }
+
+    /// What is kept only by name.
+    private static func pastSlice(_ state: State, _ from: UInt64) -> Slice? {
+        guard from < state.pages.first?.first ?? state.next else { return nil }
+        let isEnd = from < state.base && state.past.isEnd(from)
+        guard let entries = isEnd ? [] : state.past.entries(from: from) else { return nil }
+        return Slice(first: from, entries: entries[...], areNames: true, parent: state.parent)
+    }
+
+    /// Keeps of the first `count` pages the names.
+    private static func keepNames(_ state: inout State, ofPages count: Int) {
+        guard count > 0 else { return }
+        for page in state.pages.prefix(count) { state.past.add(page.entries, first: page.first) }
+        state.pages.removeFirst(count)
     }
 
     /// The next page to ask for, if it is time.
@@ -164,19 +205,20 @@ package final class DirectoryHandle: Sendable {
             state.stream = page.stream
             state.generation = generation
             state.isComplete = page.end
+            state.parent = page.parent
             if !page.entries.isEmpty { state.pages.append(Page(first: state.next, entries: page.entries)) }
             state.next += UInt64(page.entries.count)
             let readers = state.readers
             state.readers = []
             for (from, reader) in readers {
-                if let slice = Self.slice(&state, from) {
+                if let slice = self.slice(&state, from) {
                     answered.append((slice, reader))
                 } else {
                     state.readers.append((from, reader))
                 }
             }
             // While pages are only skipped, none but the last two is kept.
-            if !state.readers.isEmpty, state.pages.count > 2 { state.pages.removeFirst(state.pages.count - 2) }
+            if !state.readers.isEmpty { Self.keepNames(&state, ofPages: state.pages.count - 2) }
             return Self.nextRequest(&state, wanted: !state.readers.isEmpty)
         }
         if let next {
@@ -192,7 +234,7 @@ package final class DirectoryHandle: Sendable {
             state.restarts += 1
             guard state.restarts <= Self.maximumRestarts else { return (nil, true) }
             let moved = state.hasMoved
-            _ = Self.restart(&state)
+            _ = restart(&state, at: state.base)
             state.hasMoved = moved
             return (Self.nextRequest(&state, wanted: !state.readers.isEmpty), false)
         }
@@ -204,7 +246,7 @@ package final class DirectoryHandle: Sendable {
         let readers = state.withLock { state -> [(from: UInt64, reader: Reader)] in
             guard state.run == request.run else { return [] }
             let moved = state.hasMoved
-            _ = Self.restart(&state)
+            _ = restart(&state, at: state.base)
             state.hasMoved = moved
             defer { state.readers = [] }
             return state.readers

@@ -10,6 +10,7 @@ extension MountedFileSystem {
     /// - Parameter owner: of the locks, as the kernel numbers it.
     package func flush(_ file: OpenFile, owner: UInt64, answer: @escaping Answer<Void>) {
         commitAtClose(file) { [self] result in
+            let answer: Answer<Void> = { [self] result in announceClose(file) { answer(result) } }
             guard locks.holds(file.inode.number, owner, wholeFile: false) else { return answer(result) }
             link.workers.submit { [self] in
                 unlockAll(file.inode.number, owner, wholeFile: false) { answer(result) }

@@ -20,11 +20,16 @@ extension MountedFileSystem {
 
     /// F_SETLK, F_SETLKW with `wait`, flock(2), and unlocking. EAGAIN: somebody else has it.
     ///
-    /// - Parameter operation: to give to `cancelLock` when the caller no longer waits. A lock that is granted all the same
-    ///   must then be given back.
+    /// - Parameters:
+    ///   - file: through which it is asked for, and with which it ends.
+    ///   - operation: to give to `cancelLock` when the caller no longer waits. A lock that is granted all the same must then be
+    ///     given back.
     package func setLock(
-        _ inode: UInt64, _ lock: WireFileLock, wait: Bool, operation: UInt64, answer: @escaping Answer<Void>
+        _ inode: UInt64, _ lock: WireFileLock, file: OpenFile? = nil, wait: Bool, operation: UInt64,
+        answer: @escaping Answer<Void>
     ) {
+        // Before it is granted: whoever closes the file knows of it.
+        if lock.kind != .unlocked { file?.noteOwner(lock.owner, wholeFile: lock.wholeFile) }
         var request = WireSetLock()
         request.inode = inode
         request.lock = lock
@@ -66,12 +71,29 @@ extension MountedFileSystem {
         setLock(inode, lock, wait: false, operation: newLockOperation()) { _ in done() }
     }
 
-    /// Ends the flock(2) locks that an open file description held, when that goes. Sends.
-    package func unlock(_ file: OpenFile, flockOwner: UInt64?) {
+    /// Ends the locks that belong to an open file description, those of flock(2) and F_OFD_SETLK, when that goes: those of
+    /// processes have ended with their own closes. Sends.
+    package func unlock(_ file: OpenFile) {
         let inode = file.inode.number
-        if let flockOwner, locks.holds(inode, flockOwner, wholeFile: true) {
-            unlockAll(inode, flockOwner, wholeFile: true) {}
+        for owner in file.lockOwners where locks.holds(inode, owner.number, wholeFile: owner.wholeFile) {
+            unlockAll(inode, owner.number, wholeFile: owner.wholeFile) {}
         }
+    }
+
+    /// Tells the coordinator that the flock(2) lock of an open file may be about to end: one of its descriptors is being
+    /// closed. FUSE tells of the last close only when close(2) has returned, and without an answer.
+    func announceClose(_ file: OpenFile, done: @escaping @Sendable () -> Void) {
+        let inode = file.inode.number
+        let holder = file.lockOwners.first { $0.wholeFile && locks.holds(inode, $0.number, wholeFile: true) }
+        guard let holder else { return done() }
+        var request = WireSetLock()
+        request.inode = inode
+        request.lock.kind = .unlocked
+        request.lock.end = .max
+        request.lock.owner = holder.number
+        request.lock.wholeFile = true
+        request.closing = true
+        link.workers.submit { [link, request] in link.request(.setLock(request)) { _ in done() } }
     }
 
     /// A new coordinator knows no locks.

@@ -30,7 +30,8 @@ extension MountedFileSystem {
     /// which the coordinator has not heard yet.
     package func current(_ attributes: WireAttributes) -> WireAttributes {
         guard let writing = openInodes.find(attributes.inode)?.writing else { return attributes }
-        return shown(writing.lastKnown(), attributes.inode)
+        let epoch = namesEpoch.load(ordering: .acquiring)
+        return shown(writing.current(attributes, namesEpoch: epoch), attributes.inode)
     }
 
     /// The attributes of an inode. An open one that the coordinator has superseded keeps those it was opened with.

@@ -25,6 +25,15 @@ package final class OpenFile: @unchecked Sendable {
 
     private let lastMissEnd = Atomic<UInt64>(0)
 
+    /// Who has asked for locks through this open file, as the kernel numbers them.
+    struct LockOwner: Hashable {
+        let number: UInt64
+        /// Of flock(2).
+        let wholeFile: Bool
+    }
+    private let owners = Lock<Set<LockOwner>>([])
+    private let hasOwners = Atomic<Bool>(false)
+
     /// - Parameter shared: others have the inode open: what the kernel read for them is right, unless the file can
     ///   change.
     init(_ inode: OpenInode, shared: Bool, _ kernelMode: KernelMode) {
@@ -38,6 +47,14 @@ package final class OpenFile: @unchecked Sendable {
     deinit {
         triggers.deinitialize(count: Self.triggerWords)
         triggers.deallocate()
+    }
+
+    /// Who has asked for locks. No lock is taken when nobody has, as most.
+    var lockOwners: Set<LockOwner> { hasOwners.load(ordering: .acquiring) ? owners.withLock { $0 } : [] }
+
+    func noteOwner(_ number: UInt64, wholeFile: Bool) {
+        owners.withLock { _ = $0.insert(LockOwner(number: number, wholeFile: wholeFile)) }
+        hasOwners.store(true, ordering: .releasing)
     }
 
     /// Whether the prefetch window wants to hear of this read.

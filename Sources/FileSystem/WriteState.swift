@@ -8,6 +8,8 @@ final class WriteState: Sendable {
     /// nil when the kernel writes by itself and the coordinator lent no descriptor beside the backing id.
     let file: Descriptor?
     let room: StagingRoom
+    /// The descriptor is of the file itself, whose status says everything.
+    private let isInPlace: Bool
     private let isUncommitted = Atomic<Bool>(false)
     private let failure = Atomic<Int32>(0)
     /// Written since `known` was true.
@@ -30,6 +32,7 @@ final class WriteState: Sendable {
 
     init(_ path: DataPath, namesEpoch: UInt64 = 0) {
         file = path.file
+        isInPlace = path.kind != .staged
         let status = Self.status(path.file)
         // The kernel writes by itself in passthrough, and in place a local store has its own limits.
         room = StagingRoom(
@@ -103,7 +106,16 @@ final class WriteState: Sendable {
     func current(namesEpoch: UInt64) -> WireAttributes? {
         guard let status = Self.status(file) else { return nil }
         let known = known.withLock { $0 }
-        return known.isStale || known.namesEpoch != namesEpoch ? nil : merge(known, status)
+        let isOld = !isInPlace && (known.isStale || known.namesEpoch != namesEpoch)
+        return isOld ? nil : merge(known, status)
+    }
+
+    /// The same, when the coordinator has just said `attributes` of the inode.
+    func current(_ attributes: WireAttributes, namesEpoch: UInt64) -> WireAttributes {
+        guard let status = Self.status(file) else { return attributes }
+        var known = known.withLock { $0 }
+        if known.isStale || known.namesEpoch != namesEpoch { known.attributes = attributes }
+        return merge(known, status)
     }
 
     /// The same, with what may be out of date.
@@ -117,7 +129,9 @@ final class WriteState: Sendable {
         var attributes = known.attributes
         attributes.size = status.size
         attributes.blocks = status.blocks
-        if isModified.load(ordering: .acquiring) || status.modified != known.fileModified {
+        if isInPlace {
+            attributes.show(status)
+        } else if isModified.load(ordering: .acquiring) || status.modified != known.fileModified {
             attributes.modifiedSeconds = status.modified.seconds
             attributes.modifiedNanoseconds = status.modified.nanoseconds
             let changed = FileTime(seconds: attributes.changedSeconds, nanoseconds: attributes.changedNanoseconds)
@@ -131,6 +145,17 @@ final class WriteState: Sendable {
 }
 
 extension WireAttributes {
+    /// What a file says of itself, beside size and blocks.
+    fileprivate mutating func show(_ status: FileStatus) {
+        (mode, uid, gid, links) = (status.mode, status.uid, status.gid, status.links)
+        accessedSeconds = status.accessed.seconds
+        accessedNanoseconds = status.accessed.nanoseconds
+        modifiedSeconds = status.modified.seconds
+        modifiedNanoseconds = status.modified.nanoseconds
+        changedSeconds = status.changed.seconds
+        changedNanoseconds = status.changed.nanoseconds
+    }
+
     /// The permission bits without what a write ends; nil when that is nothing.
     var modeWithoutPrivileges: UInt32? {
         let permissions = mode & 0o7777

@@ -17,7 +17,7 @@ extension Bridge {
         FuseRequest(raw).succeed()
     }
 
-    /// Offsets: 0 is ".", 1 is "..", and n + 2 is entry n of the listing; each entry carries that of its successor.
+    /// Offsets: 0 is ".", 1 is "..", and n + 2 is entry n of the handle; each entry carries that of its successor.
     func readDirectory(_ raw: fuse_req_t, _ size: Int, _ offset: off_t, _ info: fuse_file_info, plus: Bool) {
         guard offset >= 0, let unmanaged: Unmanaged<DirectoryHandle> = info.handle() else {
             return FuseRequest(raw).fail(.invalidArgument)
@@ -26,7 +26,7 @@ extension Bridge {
         let offset = UInt64(offset)
         let size = min(size, ReadBuffer.size)
         guard let reply = ParkedRequest.park(FuseRequest(raw)) else { return }
-        handle.read(from: offset < 2 ? 0 : offset - 2) { [self] result in
+        handle.read(from: offset < 2 ? nil : offset - 2) { [self] result in
             guard let request = reply.claim() else { return }
             switch result {
             case .failure(let error): request.fail(error)
@@ -39,6 +39,14 @@ extension Bridge {
         }
     }
 
+    /// Node 0: what is no news counts no lookup and tells no attributes.
+    private func named(_ attributes: WireAttributes) -> fuse_entry_param {
+        var entry = fuse_entry_param()
+        entry.attr.st_ino = ino_t(attributes.inode)
+        entry.attr.st_mode = attributes.mode
+        return entry
+    }
+
     private func fill(
         _ page: inout DirectoryPage, _ raw: fuse_req_t, _ offset: UInt64, _ slice: DirectoryHandle.Slice,
         _ inode: UInt64
@@ -48,14 +56,17 @@ extension Bridge {
         own.attr.st_ino = ino_t(inode)
         own.attr.st_mode = S_IFDIR
         if offset == 0, !page.add(raw, ".", own, next: 1) { return }
-        if offset <= 1, !page.add(raw, "..", own, next: 2) { return }
+        own.attr.st_ino = ino_t(slice.parent)
+        if offset <= 1, !page.add(raw, "..", own, next: slice.first + 2) { return }
         var number = slice.first
         for listed in slice.entries {
             let fits = withUnsafeTemporaryAllocation(of: CChar.self, capacity: listed.name.count + 1) { name in
                 for (index, byte) in listed.name.enumerated() { name[index] = CChar(bitPattern: byte) }
                 name[listed.name.count] = 0
-                return page.add(
-                    raw, name.baseAddress!, entry(fileSystem.current(listed.attributes)), next: number + 3)
+                let entry =
+                    slice.areNames
+                    ? named(listed.attributes) : entry(fileSystem.current(listed.attributes))
+                return page.add(raw, name.baseAddress!, entry, next: number + 3)
             }
             guard fits else { return }
             number += 1

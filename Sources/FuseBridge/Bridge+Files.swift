@@ -62,7 +62,7 @@ extension Bridge {
     func release(_ raw: fuse_req_t, _ info: UnsafePointer<fuse_file_info>) {
         if let unmanaged: Unmanaged<OpenFile> = info.pointee.handle() {
             let file = unmanaged.takeRetainedValue()
-            fileSystem.unlock(file, flockOwner: larder_fuse_ends_flock(info) != 0 ? info.pointee.lock_owner : nil)
+            fileSystem.unlock(file)
             fileSystem.close(file)
         }
         FuseRequest(raw).succeed()

@@ -19,7 +19,7 @@ extension Bridge {
         _ raw: fuse_req_t, _ node: fuse_ino_t, _ info: UnsafePointer<fuse_file_info>, _ lock: flock, wait: Bool
     ) {
         let owner = info.pointee.lock_owner
-        setLock(raw, node, WireFileLock(lock, owner: owner), wait: wait)
+        setLock(raw, node, info, WireFileLock(lock, owner: owner), wait: wait)
     }
 
     /// flock(2).
@@ -34,11 +34,15 @@ extension Bridge {
         lock.owner = info.pointee.lock_owner
         lock.pid = fuse_req_ctx(raw).pointee.pid
         lock.wholeFile = true
-        setLock(raw, node, lock, wait: operation & LOCK_NB == 0)
+        setLock(raw, node, info, lock, wait: operation & LOCK_NB == 0)
     }
 
-    private func setLock(_ raw: fuse_req_t, _ node: fuse_ino_t, _ lock: WireFileLock, wait: Bool) {
+    private func setLock(
+        _ raw: fuse_req_t, _ node: fuse_ino_t, _ info: UnsafePointer<fuse_file_info>, _ lock: WireFileLock, wait: Bool
+    ) {
         let inode = inode(of: node)
+        // The kernel keeps the locks of directories by itself.
+        let file: Unmanaged<OpenFile>? = info.pointee.handle()
         let wait = wait && lock.kind != .unlocked
         let operation = fileSystem.newLockOperation()
         // Without waiting the answer is near; with it, any signal may be how the program limits the wait.
@@ -46,7 +50,9 @@ extension Bridge {
         guard
             let reply = ParkedRequest.park(FuseRequest(raw), endsAtAnySignal: wait, onInterrupt: cancel)
         else { return }
-        fileSystem.setLock(inode, lock, wait: wait, operation: operation) { [fileSystem] result in
+        fileSystem.setLock(
+            inode, lock, file: file?.takeUnretainedValue(), wait: wait, operation: operation
+        ) { [fileSystem] result in
             guard let request = reply.claim() else {
                 // Granted to somebody who had stopped to wait.
                 if case .success = result { fileSystem.giveBack(lock, of: inode) }

@@ -123,6 +123,7 @@ extension stat {
         st_ino = ino_t(attributes.inode)
         st_mode = attributes.mode
         st_nlink = nlink_t(attributes.links)
+        st_rdev = dev_t(attributes.device)
         st_uid = attributes.uid
         st_gid = attributes.gid
         st_size = off_t(clamping: attributes.size)

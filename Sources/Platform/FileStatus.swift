@@ -52,6 +52,9 @@ package struct FileStatus: Sendable {
         changed = FileTime(seconds: raw.ctime_seconds, nanoseconds: raw.ctime_nanoseconds)
     }
 
+    /// Of a device, the number that it stands for, as the kernel encodes it in 32 bits (`new_encode_dev`); else 0.
+    package var device: UInt32 { rdevMinor & 0xFF | rdevMajor << 8 | (rdevMinor & ~0xFF) << 12 }
+
     package var isDirectory: Bool { mode & S_IFMT == S_IFDIR }
     package var isRegularFile: Bool { mode & S_IFMT == S_IFREG }
     package var isSymbolicLink: Bool { mode & S_IFMT == S_IFLNK }

@@ -101,6 +101,8 @@ package struct ObjectAttributes: Hashable, Sendable {
     package var permissions: UInt32?
     /// The whole st_mode for `.special`.
     package var specialMode: UInt32?
+    /// st_rdev of a device, as Linux encodes it in 32 bits (`new_encode_dev` in include/linux/kdev_t.h).
+    package var device: UInt32?
     package var uid: UInt32?
     package var gid: UInt32?
     package var links: UInt32
@@ -112,7 +114,8 @@ package struct ObjectAttributes: Hashable, Sendable {
     package init(
         kind: ObjectKind, size: UInt64 = 0, version: ObjectVersion? = nil, modified: FileTime,
         accessed: FileTime? = nil, changed: FileTime? = nil, permissions: UInt32? = nil, specialMode: UInt32? = nil,
-        uid: UInt32? = nil, gid: UInt32? = nil, links: UInt32 = 1, blocks: UInt64? = nil, isPartial: Bool = false
+        device: UInt32? = nil, uid: UInt32? = nil, gid: UInt32? = nil, links: UInt32 = 1, blocks: UInt64? = nil,
+        isPartial: Bool = false
     ) {
         self.kind = kind
         self.size = size
@@ -122,6 +125,7 @@ package struct ObjectAttributes: Hashable, Sendable {
         self.changed = changed
         self.permissions = permissions
         self.specialMode = specialMode
+        self.device = device
         self.uid = uid
         self.gid = gid
         self.links = links

@@ -71,19 +71,30 @@ extension ConformanceCase {
 }
 
 @Suite struct FileExerciserTests {
-    /// `$LARDER_EXERCISER_OPERATIONS` for each of the seeds, 3000 unless said.
-    private static let operations = getenv("LARDER_EXERCISER_OPERATIONS").flatMap { Int(String(cString: $0)) } ?? 3000
+    /// `$LARDER_EXERCISER_OPERATIONS` for each of the seeds, 1000 unless said.
+    private static let operations = getenv("LARDER_EXERCISER_OPERATIONS").flatMap { Int(String(cString: $0)) } ?? 1000
 
-    @Test(arguments: ConformanceTarget.all, [1, 2, 3, 4] as [UInt64])
+    /// `$LARDER_EXERCISER_SEEDS`, separated by commas, instead of four.
+    private static let seeds =
+        getenv("LARDER_EXERCISER_SEEDS").map { String(cString: $0).split(separator: ",").compactMap { UInt64($0) } }
+        ?? [1, 2, 3, 4]
+
+    @Test(arguments: ConformanceTarget.all, seeds)
     func aFileHasTheBytesThatRandomOperationsGaveIt(target: ConformanceTarget, seed: UInt64) async throws {
-        let directory = try await target.fileSystem().writable
-        let path = "\(directory)/exercised-\(seed)-\(MonotonicClock.now())"
+        let system = try await target.exercisedFileSystem()
+        let name = "exercised-\(seed)-\(MonotonicClock.now())"
+        let path = "\(system.writable)/\(name)"
         try await onThread {
             var options = FileExerciser.Options()
             options.operations = Self.operations
+            options.otherPaths = system.second.map { ["\($0)/\(name)"] } ?? []
+            options.disturb = system.disturb
             var exerciser = try FileExerciser(path: path, seed: seed, options: options)
             defer { unlink(path) }
-            try exerciser.run()
+            do { try exerciser.run() } catch {
+                let told = system.logs().split(separator: "\n").filter { !$0.contains(" info ") }
+                Issue.record("\(error)\n\(told.suffix(30).joined(separator: "\n"))")
+            }
         }
     }
 

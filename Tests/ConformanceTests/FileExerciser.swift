@@ -16,6 +16,8 @@ struct FileExerciser {
         var canPunch = true
         var canZero = true
         var canMapShared = true
+        /// The same file seen through other mounts, which read it, cut it off, and take turns at having it open.
+        var otherPaths: [String] = []
         /// Called now and then while the file is closed, e.g. to put the cache under pressure.
         var disturb: @Sendable () -> Void = {}
     }
@@ -26,9 +28,12 @@ struct FileExerciser {
 
     private enum Operation: CaseIterable {
         case read, write, mapRead, mapWrite, truncate, punch, zero, allocate, copy, reopen, synchronize, append
+        case readElsewhere
     }
 
-    private let path: String
+    /// By which the file is open; one of `paths`.
+    private var path: String
+    private let paths: [String]
     private let options: Options
     private let seed: UInt64
     private var random: SeededGenerator
@@ -40,6 +45,7 @@ struct FileExerciser {
     /// - Parameter path: of a file that does not exist yet.
     init(path: String, seed: UInt64, options: Options = Options()) throws {
         self.path = path
+        paths = [path] + options.otherPaths
         self.seed = seed
         self.options = options
         random = SeededGenerator(seed: seed)
@@ -82,7 +88,8 @@ struct FileExerciser {
         case .synchronize:
             let what = note("fsync", 0..<0)
             if fsync(file.raw) != 0 { throw failed(what, errno) }
-        case .punch, .zero: break
+        case .readElsewhere where paths.count > 1: try readElsewhere()
+        case .punch, .zero, .readElsewhere: break
         }
         let size = try self.size()
         if size != bytes.count { throw wrong("the size is \(size), not \(bytes.count)") }
@@ -131,9 +138,14 @@ struct FileExerciser {
     private mutating func truncate() throws {
         let size = Int.random(in: 0...options.longest, using: &random)
         let what = note("truncate", 0..<size)
-        let byName = Bool.random(using: &random)
-        let result = byName ? Glibc.truncate(path, size) : ftruncate(file.raw, size)
-        if result != 0 { throw failed(what, errno) }
+        if Bool.random(using: &random) {
+            let name = paths.randomElement(using: &random) ?? path
+            // Another mount cannot know what this kernel has not written back of a map.
+            if name != path, fsync(file.raw) != 0 { throw failed("fsync before \(what)", errno) }
+            if Glibc.truncate(name, size) != 0 { throw failed("\(what) of \(name)", errno) }
+        } else if ftruncate(file.raw, size) != 0 {
+            throw failed(what, errno)
+        }
         if size < bytes.count { bytes.removeLast(bytes.count - size) } else { grow(to: size) }
     }
 
@@ -172,9 +184,27 @@ struct FileExerciser {
         // Closed first: what a write-back at the last close gets wrong shows only then.
         file = try Descriptor.open("/dev/null", O_RDONLY)
         options.disturb()
+        path = paths.randomElement(using: &random) ?? path
         file = try Descriptor.open(path, O_RDWR)
         posix_fadvise(file.raw, 0, 0, CInt(POSIX_FADV_DONTNEED))
         try compare(0..<min(bytes.count, 4096), "the start after reopening")
+    }
+
+    /// Reads through another mount what is being written through this one.
+    private mutating func readElsewhere() throws {
+        guard let name = paths.filter({ $0 != path }).randomElement(using: &random) else { return }
+        let range = range(within: bytes.count)
+        let what = note("read of \(name)", range)
+        // Writes are seen at once; what was written to a map when it is written back.
+        if fsync(file.raw) != 0 { throw failed("fsync before \(what)", errno) }
+        let other = try Descriptor.open(name, O_RDONLY)
+        guard let size = other.size, size == bytes.count else {
+            throw wrong("\(what): the size is \(other.size ?? -1)")
+        }
+        guard let got = other.bytes(range.count, at: range.lowerBound), got.count == range.count else {
+            throw wrong("\(what) gave too few bytes")
+        }
+        try compare(got, range, what)
     }
 
     // MARK: Comparing

@@ -27,6 +27,37 @@ import Testing
         } catch { return error.errno }
     }
 
+    @Test func whoAsksWithoutWaitingGetsTheLockOfAnOpenFileThatIsJustBeingClosed() async throws {
+        let table = LockTable()
+        let (first, second) = (lock(.exclusive, whole: true), lock(.exclusive, owner: 2, whole: true))
+        try await table.set(7, first, waits: false, session: 1, operation: 1)
+        #expect(
+            await errno { () async throws(CoordinationError) in
+                try await table.set(7, second, waits: false, session: 2, operation: 2)
+            } == .wouldBlock)
+        table.noteClosing(7, lock(.unlocked, whole: true), session: 1)
+        async let granted = errno { () async throws(CoordinationError) in
+            try await table.set(7, second, waits: false, session: 2, operation: 3)
+        }
+        try await table.set(7, lock(.unlocked, whole: true), waits: false, session: 1, operation: 4)
+        #expect(await granted == nil)
+    }
+
+    @Test func aLockThatIsHeldOnWhenOneOfItsDescriptorsWasClosedStillKeepsOthersOut() async throws {
+        let table = LockTable()
+        try await table.set(7, lock(.shared, whole: true), waits: false, session: 1, operation: 1)
+        table.noteClosing(7, lock(.unlocked, whole: true), session: 1)
+        let wanted = lock(.exclusive, owner: 2, whole: true)
+        for operation: UInt64 in [2, 3] {
+            #expect(
+                await errno { () async throws(CoordinationError) in
+                    try await table.set(7, wanted, waits: false, session: 1, operation: operation)
+                } == .wouldBlock)
+        }
+        try await table.set(7, lock(.unlocked, whole: true), waits: false, session: 1, operation: 4)
+        try await table.set(7, wanted, waits: false, session: 1, operation: 5)
+    }
+
     @Test func sharedLocksStandBesideEachOtherAndExclusiveOnesDoNot() async throws {
         let table = LockTable()
         try await table.set(7, lock(.shared), waits: false, session: 1, operation: 1)

@@ -22,6 +22,8 @@ extension FakeCoordinator.Script {
             let status = try? file.cache.status()
         {
             attributes.size = status.size
+            // What is told of a file in place is what the file says of itself.
+            fchmod(file.cache.raw, attributes.mode & 0o7777)
         }
         return attributes
     }

@@ -14,11 +14,24 @@ package final class MotoServer: S3TestServer {
         let port = try freePort()
         let endpoint = "http://127.0.0.1:\(port)"
         let process = try await TestProcess.start(
-            TestTools.path("moto_server"), ["-H", "127.0.0.1", "-p", "\(port)"],
+            TestTools.path("python3"), ["-c", launcher, "-H", "127.0.0.1", "-p", "\(port)"],
             environment: ["MOTO_S3_CUSTOM_ENDPOINTS": endpoint])
         try await waitUntilReady("\(endpoint)/moto-api/", statuses: 200..<400, process: process)
         return MotoServer(endpoint: endpoint, process: process)
     }
+
+    /// moto's routes know no key with a line feed in it, as S3 does.
+    private static let launcher = """
+        import sys
+        from moto.moto_server.utilities import RegexConverter
+        from moto.server import main
+        plain = RegexConverter.__init__
+        def any_byte(self, url_map, *items):
+            plain(self, url_map, *items)
+            self.regex = f"(?s:{self.regex})"
+        RegexConverter.__init__ = any_byte
+        main(sys.argv[1:])
+        """
 
     private init(endpoint: String, process: TestProcess) {
         self.endpoint = endpoint

@@ -117,7 +117,22 @@ extension LeaseService {
         }
         if open.flags & O_TRUNC != 0 { try await refresh(open.inode, open.origin) }
         let record = try namespace.record(open.inode)
-        return try grantSource(descriptor, open, record, mount, path, leases)
+        let grant = try grantSource(descriptor, open, record, mount, path, leases)
+        // The kernels of the other mounts may keep attributes that are about to change.
+        if open.isWriting { namespace.notify(names: [], inodes: [open.inode], origin: open.origin.session) }
+        return grant
+    }
+
+    /// Grants an open of a local file whose last name has gone after the caller had found it; nil when it is gone as well.
+    func openNameless(_ open: Open, _ leases: LeaseTable) async throws(CoordinationError) -> Grant? {
+        guard let entry = await changes.nameless(open.inode), let file = entry.file,
+            let mount = try namespace.mountPoint(of: entry.record), let files = mount.store.fileWriting
+        else { return nil }
+        if open.isWriting { _ = try changes.writable(entry.record) }
+        let descriptor = try await changes.filing { () async throws(FileFailure) in
+            try await files.open(file, flags: open.flags, as: open.origin.caller)
+        }
+        return try grantSource(descriptor, open, entry.record, mount, entry.record.name, leases)
     }
 
     private func grantSource(
@@ -125,11 +140,14 @@ extension LeaseService {
         _ leases: LeaseTable
     ) throws(CoordinationError) -> Grant {
         let backing = register(descriptor, open.device)
+        let written = changes.written
+        if open.isWriting { written.beginInPlace(open.inode) }
         let lease = leases.add { number in
             Lease(
                 number: number, inode: open.inode, mount: mount, path: path, record: record,
                 mode: backing == nil ? "source" : "passthrough", backing: .source, isWriting: open.isWriting,
-                backingID: backing)
+                backingID: backing,
+                onClose: { if open.isWriting { written.endInPlace(open.inode) } })
         }
         guard let lease else {
             throw CoordinationError(.tooManyOpenFiles, "the session has ended or has too many open files")

@@ -53,6 +53,15 @@ final class LeaseService: Sendable {
     /// Grants a lease on the version that an inode names, or on the file that is being written.
     /// - Throws: ESTALE (superseded), EISDIR, EINVAL, ENXIO, EROFS, or what the store's error maps to.
     func open(_ open: Open, into leases: LeaseTable) async throws(CoordinationError) -> Grant {
+        do throws(CoordinationError) { return try await openNamed(open, into: leases) } catch {
+            guard error.errno == .staleNFSFileHandle, open.staged == 0,
+                let grant = try await openNameless(open, leases)
+            else { throw error }
+            return grant
+        }
+    }
+
+    private func openNamed(_ open: Open, into leases: LeaseTable) async throws(CoordinationError) -> Grant {
         let (inode, device, seen) = (open.inode, open.device, open.seen)
         // A source file may change between the look at its attributes and the opening: look again, a few times.
         for _ in 0..<4 {

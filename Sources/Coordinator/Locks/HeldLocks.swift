@@ -12,6 +12,8 @@ struct HeldLocks: Sendable {
         let owner: Owner
         /// As the locking mount's pid namespace names it.
         let pid: Int32
+        /// CLOCK_MONOTONIC nanoseconds at which a descriptor of the open file that holds it was closed; 0: not yet.
+        var closedAt: UInt64 = 0
     }
 
     /// Sorted by nothing: files have few locks.
@@ -70,6 +72,11 @@ struct HeldLocks: Sendable {
             }
         }
         locks = rest
+    }
+
+    /// A descriptor of the open file that is `owner` has been closed, perhaps its last.
+    mutating func noteClosed(_ owner: Owner, at time: UInt64) {
+        for index in locks.indices where locks[index].owner == owner { locks[index].closedAt = time }
     }
 
     mutating func releaseAll(ofSession session: UInt64) { locks.removeAll { $0.owner.session == session } }

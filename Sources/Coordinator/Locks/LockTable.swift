@@ -72,8 +72,10 @@ final class LockTable: Sendable {
                     // A lock that was exclusive may be shared now.
                     return (nil, Self.grant(&state, at: key))
                 }
-                guard waits else { return (.wouldBlock, []) }
-                if state.cancelled[session]?.remove(operation) != nil { return (.interrupted, []) }
+                let grace = waits ? nil : Self.grace(wanted, key, state)
+                guard waits || grace != nil else { return (.wouldBlock, []) }
+                if waits, state.cancelled[session]?.remove(operation) != nil { return (.interrupted, []) }
+                if let grace { giveUp(state.nextNumber, after: grace) }
                 if !key.isWholeFile, Self.wouldDeadlock(wanted, key, state) { return (.deadlock, []) }
                 state.waiting.append(
                     Waiting(
@@ -89,6 +91,37 @@ final class LockTable: Sendable {
         guard let failure else { return }
         throw CoordinationError(
             failure, failure == .deadlock ? "the locks would wait in a circle" : "the file is locked")
+    }
+
+    /// A descriptor of an open file that holds a lock of flock(2) has been closed, perhaps its last.
+    func noteClosing(_ inode: UInt64, _ lock: WireFileLock, session: UInt64) {
+        let owner = HeldLocks.Owner(session: session, number: lock.owner)
+        let key = Key(inode: inode, isWholeFile: lock.wholeFile)
+        state.withLock { $0.held[key]?.noteClosed(owner, at: MonotonicClock.now()) }
+    }
+
+    /// FUSE ends a lock of flock(2) some time after the last close(2) of the open file has returned, and nobody knows which
+    /// close is the last. Who asks without waiting is therefore made to wait, for so long, when each lock that is in the way
+    /// belongs to an open file of which a descriptor was closed just before.
+    private static let graceOfClosing: UInt64 = 1_000_000_000
+
+    /// In nanoseconds; nil when somebody holds what is wanted and has not closed anything.
+    private static func grace(_ wanted: HeldLocks.Held, _ key: Key, _ state: State) -> UInt64? {
+        let conflicts = state.held[key]?.conflicts(with: wanted) ?? []
+        guard key.isWholeFile, let first = conflicts.map(\.closedAt).min(), first > 0 else { return nil }
+        let passed = MonotonicClock.now() &- first
+        return passed < graceOfClosing ? graceOfClosing - passed : nil
+    }
+
+    /// Answers a wait with EAGAIN when it still lasts after so many nanoseconds.
+    private func giveUp(_ number: UInt64, after time: UInt64) {
+        Task { [self] in
+            try? await Task.sleep(nanoseconds: time)
+            let waiting = state.withLock { state -> Waiting? in
+                state.waiting.firstIndex { $0.number == number }.map { state.waiting.remove(at: $0) }
+            }
+            waiting?.continuation.resume(returning: .wouldBlock)
+        }
     }
 
     /// Ends a wait, or one that is about to begin: it is answered EINTR.

@@ -40,7 +40,7 @@ package struct InodeRecord: Hashable, Sendable {
 /// A record in the index: little-endian fields in a fixed order, after a format byte. Decoding refuses what encoding
 /// cannot have written.
 extension InodeRecord {
-    private static let format: UInt8 = 2
+    private static let format: UInt8 = 3
 
     package func encoded() -> [UInt8] {
         var writer = RecordWriter()
@@ -64,6 +64,7 @@ extension InodeRecord {
         writer.optional(attributes.changed) { $0.time($1) }
         writer.optional(attributes.permissions) { $0.integer($1) }
         writer.optional(attributes.specialMode) { $0.integer($1) }
+        writer.optional(attributes.device) { $0.integer($1) }
         writer.optional(attributes.uid) { $0.integer($1) }
         writer.optional(attributes.gid) { $0.integer($1) }
         writer.optional(attributes.blocks) { $0.integer($1) }
@@ -85,6 +86,7 @@ extension InodeRecord {
             let changed = reader.optional({ $0.time() }),
             let permissions = reader.optional({ $0.integer(UInt32.self) }),
             let specialMode = reader.optional({ $0.integer(UInt32.self) }),
+            let device = reader.optional({ $0.integer(UInt32.self) }),
             let uid = reader.optional({ $0.integer(UInt32.self) }),
             let gid = reader.optional({ $0.integer(UInt32.self) }),
             let blocks = reader.optional({ $0.integer(UInt64.self) }), reader.isAtEnd
@@ -93,8 +95,9 @@ extension InodeRecord {
             mount: mount, parent: parent, name: name,
             attributes: ObjectAttributes(
                 kind: kind, size: size, version: version.map(ObjectVersion.init), modified: modified,
-                accessed: accessed, changed: changed, permissions: permissions, specialMode: specialMode, uid: uid,
-                gid: gid, links: links, blocks: blocks, isPartial: partial == 1),
+                accessed: accessed, changed: changed, permissions: permissions, specialMode: specialMode,
+                device: device,
+                uid: uid, gid: gid, links: links, blocks: blocks, isPartial: partial == 1),
             expiry: expiry)
         self.listedUntil = listedUntil
         self.listing = listing

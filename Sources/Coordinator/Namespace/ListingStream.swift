@@ -30,6 +30,8 @@ package final class ListingStream: Sendable {
     private static let indexPage = 512
 
     package let directory: UInt64
+    /// The inode that ".." stands for; 0 for the root of a volume.
+    package let parent: UInt64
     private let namespace: Namespace
     private let hidden: Set<ByteString>
     private let state: Lock<State>
@@ -42,6 +44,7 @@ package final class ListingStream: Sendable {
         }
         self.namespace = namespace
         self.directory = directory
+        parent = record.parent != 0 ? record.parent : namespace.table.directory(showing: directory) ?? 0
         var overlays: [Item] = []
         for (name, inode) in namespace.table.overlays(in: directory) {
             overlays.append(Item(name: name, inode: inode, record: try namespace.record(inode)))

@@ -73,6 +73,7 @@ extension WireAttributes {
         uid = attributes.uid ?? defaults.uid
         gid = attributes.gid ?? defaults.gid
         links = attributes.links
+        device = attributes.device ?? 0
         blocks = attributes.blocks ?? (attributes.size + 511) / 512
         modifiedSeconds = attributes.modified.seconds
         modifiedNanoseconds = attributes.modified.nanoseconds

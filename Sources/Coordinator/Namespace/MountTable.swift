@@ -25,6 +25,11 @@ package final class MountTable: Sendable {
         state.withLock { $0.overlays[directory] ?? [:] }
     }
 
+    /// The directory in which a mount point, or a directory that leads to one, is shown; nil for the root of a volume.
+    package func directory(showing inode: UInt64) -> UInt64? {
+        state.withLock { $0.overlays.first { $0.value.values.contains(inode) }?.key }
+    }
+
     package func root(of mount: UInt32) -> UInt64? { state.withLock { $0.roots[mount] } }
 
     func add(_ mount: MountPoint) { state.withLock { $0.mounts[mount.number] = mount } }

@@ -14,6 +14,7 @@ package final class Namespace: Sendable {
     let logger: Logger
     let flights: SingleFlight<NameKey, Found>
     let tallies = NamespaceTallies()
+    let nameless = NamelessInodes()
     /// Called with what kernels must forget, and the session that knows already. Not under any lock.
     let invalidate: @Sendable (WireInvalidate, _ origin: UInt64?) -> Void
     private let stagedFiles = Lock<(any StagedAttributes)?>(nil)
@@ -80,7 +81,9 @@ package final class Namespace: Sendable {
         let now = MonotonicClock.now()
         guard let mount = try mountPoint(of: directory), name.isNameable else { return .absent(until: now) }
         switch index.child(of: parent, named: name) {
-        case .inode(let inode, let record) where record.expiry > now || isStaged(record): return .inode(inode, record)
+        case .inode(let inode, let record)
+        where record.expiry > now && !isWrittenInPlace(inode) || isStaged(record):
+            return .inode(inode, record)
         case .absent(let until) where until > now: return .absent(until: until)
         case nil where directory.listedUntil > now:
             // Kernels keep this answer too: only a name that the index has can be taken back by `synchronize`.
@@ -98,7 +101,8 @@ package final class Namespace: Sendable {
     /// Throws ESTALE when its name now stands for another inode or for nothing.
     package func current(_ inode: UInt64) async throws(CoordinationError) -> InodeRecord {
         let record = try record(inode)
-        guard record.parent != 0, record.expiry <= MonotonicClock.now(), !isStaged(record) else { return record }
+        guard record.parent != 0, record.expiry <= MonotonicClock.now() || isWrittenInPlace(inode), !isStaged(record)
+        else { return record }
         guard case .inode(inode, let fresh) = try await lookup(parent: record.parent, name: record.name) else {
             throw CoordinationError(.staleNFSFileHandle, "\(record.name) has been replaced or removed")
         }
@@ -131,6 +135,7 @@ package final class Namespace: Sendable {
             // Others may change it at any time; once nobody writes, it is as lasting as any.
             record.expiry = staged.isBeingWritten ? 0 : MonotonicClock.now() &+ (mount?.metadataTTL ?? 0)
         }
+        if isWrittenInPlace(inode) { record.expiry = 0 }
         return WireAttributes(
             inode, record, defaults: mount?.defaults ?? table.syntheticDefaults, now: MonotonicClock.now())
     }
@@ -141,6 +146,10 @@ package final class Namespace: Sendable {
     /// Whether a staged file, and not the store, has the truth of the record. One that the journal does not know is none.
     func isStaged(_ record: InodeRecord) -> Bool {
         record.staged != 0 && stagedFiles.withLock { $0 }?.attributes(of: record.staged) != nil
+    }
+
+    private func isWrittenInPlace(_ inode: UInt64) -> Bool {
+        stagedFiles.withLock { $0 }?.isWrittenInPlace(inode) == true
     }
 
     /// Stops believing what is known of an inode; the next use asks the store. Tells the kernels.
@@ -190,6 +199,8 @@ package final class Namespace: Sendable {
 protocol StagedAttributes: Sendable {
     /// nil for a number that is not known (any more).
     func attributes(of staged: UInt64) -> LiveAttributes?
+    /// Whether a local file is open for writing.
+    func isWrittenInPlace(_ inode: UInt64) -> Bool
 }
 
 /// What a staged file says of itself.

@@ -130,6 +130,11 @@ extension ClientSession {
                 flags: request.flags, origin)
             return Answer(body: .done(.init()))
         case .setAttributes(let request):
+            if let nameless = await visibleNameless(request.inode) {
+                return entry(
+                    try await changes.changeNameless(
+                        request.inode, nameless, request.change, origin(request.caller)))
+            }
             _ = try visible(request.inode)
             return entry(try await changes.change(request.inode, request.change, origin(request.caller)))
         case .setExtendedAttribute(let request):
@@ -198,6 +203,11 @@ extension ClientSession {
     func lock(_ request: WireSetLock, _ id: UInt64, _ operation: UInt64) async throws(CoordinationError) {
         // A file that was removed while it is open can be locked by who has it open.
         if !leases.all().contains(where: { $0.inode == request.inode }) { _ = try visible(request.inode) }
+        if request.closing {
+            services.locks.noteClosing(request.inode, request.lock, session: number)
+            session.reply(to: id, .done(.init()))
+            return
+        }
         try await services.locks.set(
             request.inode, request.lock, waits: request.wait, session: number, operation: operation)
         session.reply(to: id, .done(.init()))

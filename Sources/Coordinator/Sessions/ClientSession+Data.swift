@@ -8,7 +8,7 @@ extension ClientSession {
     private static let maximumOpenTimes = 100_000
 
     func open(_ request: WireOpen, _ id: UInt64) async throws(CoordinationError) {
-        _ = try visible(request.inode)
+        if await visibleNameless(request.inode) == nil { _ = try visible(request.inode) }
         let now = MonotonicClock.now()
         let caller = Caller(uid: request.caller.uid, gid: request.caller.gid, isChecked: true)
         let grant = try await services.leases.open(

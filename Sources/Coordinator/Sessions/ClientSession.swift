@@ -97,6 +97,14 @@ final class ClientSession: SessionHandler {
         return record
     }
 
+    /// An inode without a name that this session may see.
+    func visibleNameless(_ inode: UInt64) async -> NamelessInodes.Entry? {
+        guard let entry = await services.changes.nameless(inode),
+            state.withLock({ $0.volume })?.contains(inode, entry.record) == true
+        else { return nil }
+        return entry
+    }
+
     private func answer(
         _ body: WireEnvelope.OneOf_Body, id: UInt64, operation: UInt64, descriptors: [Descriptor]
     ) async throws(CoordinationError) {
@@ -182,6 +190,13 @@ extension ClientSession {
     }
 
     private func attributes(_ request: WireGetAttributes, _ id: UInt64) async throws(CoordinationError) {
+        if let nameless = await visibleNameless(request.inode) {
+            var entry = WireEntry()
+            entry.attributes = services.namespace.attributes(request.inode, nameless.record)
+            entry.attributes.ttlMilliseconds = 0
+            session.reply(to: id, .entry(entry))
+            return
+        }
         _ = try visible(request.inode)
         let record = try await services.namespace.current(request.inode)
         var entry = WireEntry()
@@ -202,6 +217,7 @@ extension ClientSession {
         let items = try await stream.next(limit)
         var page = WireListPage()
         page.stream = number
+        page.parent = stream.parent
         page.end = items.isEmpty
         page.entries = items.map { item in
             var entry = WireListEntry()

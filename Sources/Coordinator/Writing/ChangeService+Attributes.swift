@@ -38,6 +38,46 @@ extension ChangeService {
         }
     }
 
+    /// The same of an inode without a name.
+    func changeNameless(
+        _ inode: UInt64, _ entry: NamelessInodes.Entry, _ change: AttributeChange, _ origin: Origin
+    ) async throws(CoordinationError) -> Result {
+        let mount = try writable(entry.record)
+        let change = change.endingPrivileges(of: entry.record, by: origin.caller)
+        if let files = mount.store.fileWriting {
+            guard let file = entry.file else {
+                throw CoordinationError(.staleNFSFileHandle, "\(entry.record.name) has been removed")
+            }
+            let attributes = try await filing {
+                () async throws(FileFailure) in try await files.change(file, change, as: origin.caller)
+            }
+            namespace.nameless.change(inode) { $0.attributes = attributes }
+        } else {
+            guard change.size == nil else {
+                throw CoordinationError(.staleNFSFileHandle, "\(entry.record.name) has been removed")
+            }
+            var wanted = mount.metadata(of: entry.record)
+            wanted.apply(change, to: entry.record)
+            namespace.nameless.change(inode) { record in
+                record.attributes = record.attributes.adding(wanted)
+                record.attributes.accessed = wanted.accessed ?? record.attributes.accessed
+                record.attributes.changed = .now()
+            }
+        }
+        return (inode, namespace.nameless[inode]?.record ?? entry.record)
+    }
+
+    /// What is known of an inode without a name; nil when it has one, or nobody had it open when that went.
+    func nameless(_ inode: UInt64) async -> NamelessInodes.Entry? {
+        guard let entry = namespace.nameless[inode], namespace.index.record(inode) == nil else { return nil }
+        if let file = entry.file, let mount = try? namespace.mountPoint(of: entry.record),
+            let found = try? await mount.store.fileWriting?.attributes(of: file)
+        {
+            namespace.nameless.change(inode) { $0.attributes = found }
+        }
+        return namespace.nameless[inode] ?? entry
+    }
+
     func claims(on inode: UInt64) throws(CoordinationError) -> ChangeLocks.Claims {
         var claims = ChangeLocks.Claims()
         claims.exclusive = [.inode(inode)]

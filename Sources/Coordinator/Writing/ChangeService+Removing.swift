@@ -14,9 +14,11 @@ extension ChangeService {
                 throw CoordinationError(.isDirectory, "\(place.path) is a directory")
             }
             if let files = place.mount.store.fileWriting {
+                let held = await hold(inode, record, place.path, files)
                 try await filing {
                     () async throws(FileFailure) in try await files.remove(place.path, as: origin.caller)
                 }
+                noteNameless(inode, record, held)
                 if record.attributes.links > 1 {
                     namespace.unlink(inode, name, in: parent, mount: place.mount, origin: origin.session)
                 } else {
@@ -51,8 +53,23 @@ extension ChangeService {
                 }
             }
             if let file { await written.abandon(file) }
+            noteNameless(inode, record, nil)
             namespace.remove(place.name, in: place.parent, mount: place.mount, origin: origin.session)
         }
+    }
+
+    /// What remains of a file when its last name goes, for who has it open; nil when nobody has.
+    func hold(_ inode: UInt64, _ record: InodeRecord, _ path: ByteString, _ files: any FileWriting) async -> Descriptor?
+    {
+        guard record.attributes.links <= 1, written.isOpen(inode) else { return nil }
+        return try? await files.hold(path)
+    }
+
+    /// The last name of an inode is gone.
+    func noteNameless(_ inode: UInt64, _ record: InodeRecord, _ held: Descriptor?) {
+        let isDirectory = record.attributes.kind == .directory
+        guard isDirectory || record.attributes.links <= 1 && (held != nil || written.isOpen(inode)) else { return }
+        namespace.nameless.add(inode, record, file: held, isOpen: written.isOpen)
     }
 
     /// rmdir(2).
@@ -63,7 +80,8 @@ extension ChangeService {
             throw CoordinationError(.notDirectory, "\(place.path) is not a directory")
         }
         try await withPlace(parent, name, trees: [directory]) { (place) async throws(CoordinationError) in
-            guard try await existing(place).inode == directory else {
+            let (standing, record) = try await existing(place)
+            guard standing == directory else {
                 throw CoordinationError(.noSuchFileOrDirectory, "\(place.path) does not exist")
             }
             if let files = place.mount.store.fileWriting {
@@ -78,6 +96,7 @@ extension ChangeService {
                     try await objects.removeDirectory(place.path)
                 }
             }
+            noteNameless(directory, record, nil)
             namespace.remove(name, in: parent, mount: place.mount, origin: origin.session)
         }
     }

@@ -107,6 +107,13 @@ extension ChangeService {
     // MARK: Files in place
 
     private func renameFile(_ ends: Ends, _ files: any FileWriting, _ origin: Origin) async throws(CoordinationError) {
+        if let replaced = ends.replaced, ends.flags & RenameFlag.exchange == 0 {
+            // Also for who has looked it up and is about to open it: on a local file system that always works. Before the
+            // rename, so that nobody finds neither the name nor this.
+            let isFile = replaced.record.attributes.kind == .file && replaced.record.attributes.links <= 1
+            let held = isFile ? try? await files.hold(ends.target.path) : nil
+            noteNameless(replaced.inode, replaced.record, held)
+        }
         try await filing {
             () async throws(FileFailure) in
             try await files.rename(ends.source.path, to: ends.target.path, flags: ends.flags, as: origin.caller)
@@ -117,7 +124,9 @@ extension ChangeService {
             namespace.exchange(ends.inode, replaced.inode, origin: origin.session)
             return
         }
-        if let replaced = ends.replaced, replaced.record.attributes.links > 1 {
+        if let replaced = ends.replaced, replaced.record.attributes.kind != .directory,
+            replaced.record.attributes.links > 1
+        {
             namespace.unlink(
                 replaced.inode, target.name, in: target.parent, mount: target.mount, origin: origin.session)
         }
@@ -135,6 +144,7 @@ extension ChangeService {
     private func renameObject(
         _ ends: Ends, _ objects: any ObjectWriting, _ origin: Origin
     ) async throws(CoordinationError) {
+        if let other = ends.replaced { noteNameless(other.inode, other.record, nil) }
         let replaced = ends.replaced.flatMap { written.file(of: $0.record) }
         let moved = written.file(of: ends.record)
         try await staging.holding([moved, replaced].compactMap { $0 }) { () async throws(CoordinationError) in

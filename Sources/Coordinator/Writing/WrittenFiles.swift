@@ -25,6 +25,8 @@ final class WrittenFiles: StagedAttributes, StagingEvents {
     private let locks: ChangeLocks
     private let logger: Logger
     private let uses = Lock<[UInt64: Uses]>([:])
+    /// Opens for writing of files that are written in place, by inode.
+    private let inPlace = Lock<[UInt64: Int]>([:])
     private let parts = Lock(Parts())
 
     init(namespace: Namespace, locks: ChangeLocks, logger: Logger) {
@@ -66,6 +68,9 @@ final class WrittenFiles: StagedAttributes, StagingEvents {
             if case .cached(let object) = lease.backing { object } else { nil }
         }
     }
+
+    /// Whether any session has the inode open.
+    func isOpen(_ inode: UInt64) -> Bool { parts.withLock { $0.leases }?().contains { $0.inode == inode } ?? false }
 
     // MARK: Making
 
@@ -142,6 +147,18 @@ final class WrittenFiles: StagedAttributes, StagingEvents {
     }
 
     // MARK: Opens
+
+    /// Whether somebody has a local file open for writing: then what is known of it may be wrong at any time.
+    func isWrittenInPlace(_ inode: UInt64) -> Bool { inPlace.withLock { $0[inode] != nil } }
+
+    func beginInPlace(_ inode: UInt64) { inPlace.withLock { $0[inode, default: 0] += 1 } }
+
+    func endInPlace(_ inode: UInt64) {
+        inPlace.withLock { opens in
+            let count = opens[inode, default: 1] - 1
+            opens[inode] = count == 0 ? nil : count
+        }
+    }
 
     func begin(_ file: StagedFile, session: UInt64, isWriting: Bool) {
         uses.withLock { uses in

@@ -14,8 +14,9 @@ extension ObjectAttributes {
         self.init(
             kind: kind, size: status.size, version: kind == .directory ? nil : ObjectVersion(status),
             modified: status.modified, accessed: status.accessed, changed: status.changed,
-            permissions: status.mode & 0o7777, specialMode: kind == .special ? status.mode : nil, uid: status.uid,
-            gid: status.gid, links: status.links, blocks: status.blocks)
+            permissions: status.mode & 0o7777, specialMode: kind == .special ? status.mode : nil,
+            device: kind == .special ? status.device : nil, uid: status.uid, gid: status.gid, links: status.links,
+            blocks: status.blocks)
     }
 }
 

@@ -19,6 +19,10 @@ extension LocalStore {
         }
     }
 
+    package func hold(_ path: ByteString) async throws(FileFailure) -> Descriptor {
+        try await performUnasked("look at", path) { [self] () throws(Errno) in try file(at: path) }
+    }
+
     package func attributes(of file: Descriptor) async throws(FileFailure) -> ObjectAttributes {
         try await performUnasked("look at an open file in", "") { () throws(Errno) in
             ObjectAttributes(try file.status())

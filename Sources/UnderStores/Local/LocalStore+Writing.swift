@@ -23,6 +23,15 @@ extension LocalStore: FileWriting {
         }
     }
 
+    package func open(
+        _ file: Descriptor, flags: CInt, as caller: Caller
+    ) async throws(FileFailure) -> Descriptor {
+        try await perform("open a file without a name in", "", as: caller) { () throws(Errno) in
+            guard try file.status().isRegularFile else { throw .noSuchAddressOrDevice }
+            return try file.reopen(flags & Self.openFlags)
+        }
+    }
+
     package func create(
         _ path: ByteString, flags: CInt, mode: UInt32, as caller: Caller
     ) async throws(FileFailure) -> (Descriptor, ObjectAttributes) {

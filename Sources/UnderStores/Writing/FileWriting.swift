@@ -40,6 +40,11 @@ package protocol FileWriting: UnderStore {
     /// The same for an open file, which may have no name any more.
     func change(_ file: Descriptor, _ change: AttributeChange, as caller: Caller) async throws(FileFailure)
         -> ObjectAttributes
+    /// A descriptor (O_PATH) of the file, link or directory itself, for `change` and `attributes(of:)` when its last name
+    /// is gone.
+    func hold(_ path: ByteString) async throws(FileFailure) -> Descriptor
+    /// As `open` by name, of a held regular file.
+    func open(_ file: Descriptor, flags: CInt, as caller: Caller) async throws(FileFailure) -> Descriptor
     /// fstat(2) of an open file, which may have no name any more.
     func attributes(of file: Descriptor) async throws(FileFailure) -> ObjectAttributes
     /// The value of an attribute of the file or link itself. ENODATA when there is none, and for the names that are

@@ -130,6 +130,12 @@ extension StagingService {
         }
         guard !isClosed else { throw .closed }
         settle(file, outcome, before, target)
+        logger.debug(
+            "committed",
+            metadata: [
+                "path": "\(target.path)", "size": "\(before.size)",
+                "version": "\(outcome.attributes.version?.description ?? "")",
+            ])
         events.committed(file, outcome.attributes)
         return outcome.attributes
     }
@@ -196,6 +202,7 @@ extension StagingService {
         if isClosed { return .failure(CoordinationError(.closed, path)) }
         if error.kind == .versionChanged {
             let reason = "the object was changed by somebody else since it was opened"
+            logger.notice("a commit was refused", metadata: ["reason": "\(error.message)"])
             conflict(file, reason)
             return .failure(
                 CoordinationError(

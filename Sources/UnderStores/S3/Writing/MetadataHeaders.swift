@@ -9,6 +9,8 @@ enum MetadataHeaders {
     /// "Object metadata" (Amazon S3 User Guide): names and values of the user's, without the `x-amz-meta-`.
     private static let mostUserBytes = 2048
     private static let userPrefix = "x-amz-meta-"
+    /// The time of a file's last change.
+    static let modified = "x-amz-meta-mtime"
     private static let ours: Set<String> = ["mode", "uid", "gid", "mtime", "atime", "ctime", "xattr"]
     /// System headers that belong to the object, and are lost unless they are sent again with a replacement.
     private static let kept: Set<String> = [
@@ -62,7 +64,7 @@ enum MetadataHeaders {
         metadata.mode = headers["x-amz-meta-mode"].flatMap(ObjectMetadata.mode(_:))
         metadata.uid = headers["x-amz-meta-uid"].flatMap { UInt32($0) }
         metadata.gid = headers["x-amz-meta-gid"].flatMap { UInt32($0) }
-        metadata.modified = headers["x-amz-meta-mtime"].flatMap(ObjectMetadata.time(_:))
+        metadata.modified = headers[modified].flatMap(ObjectMetadata.time(_:))
         metadata.accessed = headers["x-amz-meta-atime"].flatMap(ObjectMetadata.time(_:))
         metadata.changed = headers["x-amz-meta-ctime"].flatMap(ObjectMetadata.time(_:))
         if let text = headers["x-amz-meta-xattr"] { metadata.extendedAttributes = AttributeText.decode(text) }

@@ -127,9 +127,12 @@ extension S3Store {
             return call
         }
         guard response.isSuccess else {
-            // A first try whose answer was lost may have made the very object that is in the way now.
-            if condition != .none, sent.withLock({ $0 }) > 1,
-                let ours = try await recognized(key, content, digest, metadata)
+            // A first try whose answer was lost may have made the very object that is in the way now. libcurl sends again by
+            // itself, and tells nobody, when a connection that it had kept is closed before an answer.
+            // Then the time of the last change, in nanoseconds, has to tell it from what somebody else made alike.
+            if condition != .none,
+                let ours = try await recognized(
+                    key, content, digest, metadata, byTime: sent.withLock { $0 } == 1)
             {
                 return ours
             }
@@ -156,14 +159,18 @@ extension S3Store {
     }
 
     /// The object at `key`, if it is what we sent.
+    /// - Parameter byTime: only when its time of the last change says so, too.
     private func recognized(
         _ key: ByteString, _ content: UploadContent, _ digest: UploadDigest,
-        _ metadata: [(name: String, value: String)]
+        _ metadata: [(name: String, value: String)], byTime: Bool
     ) async throws(StoreError) -> ObjectAttributes? {
+        let isTimed = metadata.contains { $0.name == MetadataHeaders.modified }
+        if byTime, !isTimed { return nil }
         guard let headers = try await objectHead(key, [("x-amz-checksum-mode", "ENABLED")]),
             headers["content-length"] == String(content.size)
         else { return nil }
         for field in metadata where field.name.hasPrefix("x-amz-meta-") {
+            if byTime, field.name == MetadataHeaders.modified, headers[field.name] == nil { return nil }
             if let stored = headers[field.name], stored != field.value { return nil }
         }
         var isOurs = headers["x-amz-checksum-crc32c"].map { UploadDigest.value(ofCRC32C: $0) == digest.crc32c } ?? false
