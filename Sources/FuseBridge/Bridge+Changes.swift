@@ -10,7 +10,7 @@ extension Bridge {
         _ raw: fuse_req_t, _ parent: fuse_ino_t, _ name: UnsafePointer<CChar>, _ mode: mode_t, _ device: dev_t
     ) {
         let (name, caller) = (ByteString(cString: name), raw.caller)
-        answerEntry(raw) {
+        answerEntry(raw, in: parent) {
             fileSystem.makeNode(
                 name, in: inode(of: parent), mode: mode, device: UInt64(device), caller: caller, answer: $0)
         }
@@ -18,7 +18,7 @@ extension Bridge {
 
     func makeDirectory(_ raw: fuse_req_t, _ parent: fuse_ino_t, _ name: UnsafePointer<CChar>, _ mode: mode_t) {
         let (name, caller) = (ByteString(cString: name), raw.caller)
-        answerEntry(raw) {
+        answerEntry(raw, in: parent) {
             fileSystem.makeDirectory(name, in: inode(of: parent), mode: mode, caller: caller, answer: $0)
         }
     }
@@ -27,27 +27,30 @@ extension Bridge {
         _ raw: fuse_req_t, _ target: UnsafePointer<CChar>, _ parent: fuse_ino_t, _ name: UnsafePointer<CChar>
     ) {
         let (name, target, caller) = (ByteString(cString: name), ByteString(cString: target), raw.caller)
-        answerEntry(raw) {
+        answerEntry(raw, in: parent) {
             fileSystem.makeSymbolicLink(name, in: inode(of: parent), to: target, caller: caller, answer: $0)
         }
     }
 
     func makeHardLink(_ raw: fuse_req_t, _ node: fuse_ino_t, _ parent: fuse_ino_t, _ name: UnsafePointer<CChar>) {
         let (name, caller) = (ByteString(cString: name), raw.caller)
-        answerEntry(raw) {
+        answerEntry(raw, in: parent) {
             fileSystem.makeHardLink(to: inode(of: node), name, in: inode(of: parent), caller: caller, answer: $0)
         }
     }
 
     private func answerEntry(
-        _ raw: fuse_req_t, by start: (@escaping MountedFileSystem.Answer<WireAttributes>) -> Void
+        _ raw: fuse_req_t, in parent: fuse_ino_t,
+        by start: (@escaping MountedFileSystem.Answer<WireAttributes>) -> Void
     ) {
-        answer(raw, by: start) { [self] request, attributes in request.reply(entry: entry(attributes)) }
+        answer(raw, changing: [parent], by: start) { [self] request, attributes in
+            request.reply(entry: entry(attributes))
+        }
     }
 
     func remove(_ raw: fuse_req_t, _ parent: fuse_ino_t, _ name: UnsafePointer<CChar>, directory: Bool) {
         let (name, caller) = (ByteString(cString: name), raw.caller)
-        answer(raw) {
+        answer(raw, changing: [parent]) {
             fileSystem.remove(name, in: inode(of: parent), directory: directory, caller: caller, answer: $0)
         } with: { request, _ in
             request.succeed()
@@ -59,7 +62,7 @@ extension Bridge {
         _ newName: UnsafePointer<CChar>, _ flags: UInt32
     ) {
         let (name, newName, caller) = (ByteString(cString: name), ByteString(cString: newName), raw.caller)
-        answer(raw) {
+        answer(raw, changing: [parent, newParent]) {
             fileSystem.rename(
                 name, in: inode(of: parent), to: newName, in: inode(of: newParent), flags: flags, caller: caller,
                 answer: $0)

@@ -28,7 +28,7 @@ extension Bridge {
     ) {
         let name = ByteString(cString: name)
         let caller = raw.caller
-        guard let reply = ParkedRequest.park(FuseRequest(raw)) else { return }
+        guard let reply = ParkedRequest.park(FuseRequest(raw), in: busy, changing: [parent]) else { return }
         fileSystem.create(name, in: inode(of: parent), mode: mode, flags: info.flags, caller: caller) {
             [self] result in
             switch result {

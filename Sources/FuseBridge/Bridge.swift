@@ -14,6 +14,7 @@ final class Bridge: Sendable {
     let fileSystem: MountedFileSystem
     /// The kernel refuses changes by itself, and keeps locks by itself.
     let isReadOnly: Bool
+    let busy = BusyDirectories()
 
     init(_ fileSystem: MountedFileSystem, isReadOnly: Bool) {
         self.fileSystem = fileSystem
@@ -32,11 +33,13 @@ final class Bridge: Sendable {
     func node(of inode: UInt64) -> fuse_ino_t { inode == fileSystem.link.root ? fuse_ino_t(FUSE_ROOT_ID) : inode }
 
     /// Parks a request, starts what answers it, and hands its result to `succeed`, or fails with its error.
+    /// - Parameter directories: those that the request changes.
     func answer<Value>(
-        _ raw: fuse_req_t, by start: (@escaping MountedFileSystem.Answer<Value>) -> Void,
+        _ raw: fuse_req_t, changing directories: [fuse_ino_t] = [],
+        by start: (@escaping MountedFileSystem.Answer<Value>) -> Void,
         with succeed: @escaping @Sendable (consuming FuseRequest, Value) -> Void
     ) {
-        guard let reply = ParkedRequest.park(FuseRequest(raw)) else { return }
+        guard let reply = ParkedRequest.park(FuseRequest(raw), in: busy, changing: directories) else { return }
         start { result in
             guard let request = reply.claim() else { return }
             switch result {

@@ -77,6 +77,7 @@ final class FuseSession: @unchecked Sendable {
     }
 
     private func end() {
+        bridge.takeUnretainedValue().busy.end()
         // Behind the notifications under way: afterwards there is no session for them.
         notifier.submit { [self] in
             notifier.stop()
@@ -105,6 +106,7 @@ final class FuseSession: @unchecked Sendable {
     ) {
         notifier.submit { [self] in
             for (parent, name) in names {
+                bridge.takeUnretainedValue().busy.wait(for: parent)
                 _ = name.withCString { fuse_lowlevel_notify_inval_entry(session, parent, $0, name.count) }
             }
             // Length 0: all pages, and the attributes.

@@ -23,11 +23,16 @@ final class ParkedRequest: @unchecked Sendable {
     /// Any signal ends the wait, also one that the program catches: it may be how it limits the wait.
     private let endsAtAnySignal: Bool
     private let onInterrupt: (@Sendable () -> Void)?
+    private let busy: BusyDirectories?
+    private let directories: [fuse_ino_t]
     private let state = Atomic<UInt8>(State.parking)
 
     private init(
-        _ request: consuming FuseRequest, endsAtAnySignal: Bool, onInterrupt: (@Sendable () -> Void)?
+        _ request: consuming FuseRequest, endsAtAnySignal: Bool, onInterrupt: (@Sendable () -> Void)?,
+        _ busy: BusyDirectories?, _ directories: [fuse_ino_t]
     ) {
+        self.busy = directories.isEmpty ? nil : busy
+        self.directories = directories
         self.endsAtAnySignal = endsAtAnySignal
         self.onInterrupt = onInterrupt
         caller = request.callerThread
@@ -37,12 +42,17 @@ final class ParkedRequest: @unchecked Sendable {
 
     /// Parks a request. nil: its caller had already been interrupted, and it was answered.
     ///
-    /// - Parameter onInterrupt: called after the request was answered with EINTR, while nobody may send to the kernel.
+    /// - Parameters:
+    ///   - onInterrupt: called after the request was answered with EINTR, while nobody may send to the kernel.
+    ///   - directories: those that the request changes; they are `busy` until somebody claims the answer.
     static func park(
         _ request: consuming FuseRequest, endsAtAnySignal: Bool = false,
-        onInterrupt: (@Sendable () -> Void)? = nil
+        onInterrupt: (@Sendable () -> Void)? = nil, in busy: BusyDirectories? = nil,
+        changing directories: [fuse_ino_t] = []
     ) -> ParkedReply? {
-        let parked = ParkedRequest(request, endsAtAnySignal: endsAtAnySignal, onInterrupt: onInterrupt)
+        busy?.enter(directories)
+        let parked = ParkedRequest(
+            request, endsAtAnySignal: endsAtAnySignal, onInterrupt: onInterrupt, busy, directories)
         // Released by who answers.
         let retained = Unmanaged.passRetained(parked)
         fuse_req_interrupt_func(
@@ -66,6 +76,7 @@ final class ParkedRequest: @unchecked Sendable {
     /// The right to answer, once.
     func claim() -> FuseRequest? {
         guard exchange(State.parked, State.answered) else { return nil }
+        busy?.leave(directories)
         fuse_req_interrupt_func(raw, nil, nil)
         Unmanaged.passUnretained(self).release()
         return FuseRequest(raw)
@@ -75,6 +86,7 @@ final class ParkedRequest: @unchecked Sendable {
         if exchange(State.parking, State.interruptedEarly) { return }
         guard mustEnd else { return InterruptWatch.shared.add(self) }
         guard exchange(State.parked, State.answered) else { return }
+        busy?.leave(directories)
         FuseRequest(raw).fail(.interrupted)
         onInterrupt?()
         Unmanaged.passUnretained(self).release()
