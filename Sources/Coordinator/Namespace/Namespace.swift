@@ -81,9 +81,7 @@ package final class Namespace: Sendable {
         let now = MonotonicClock.now()
         guard let mount = try mountPoint(of: directory), name.isNameable else { return .absent(until: now) }
         switch index.child(of: parent, named: name) {
-        case .inode(let inode, let record)
-        where record.expiry > now && !isWrittenInPlace(inode) || isStaged(record):
-            return .inode(inode, record)
+        case .inode(let inode, let record) where isBelieved(inode, record, now): return .inode(inode, record)
         case .absent(let until) where until > now: return .absent(until: until)
         case nil where directory.listedUntil > now:
             // Kernels keep this answer too: only a name that the index has can be taken back by `synchronize`.
@@ -101,8 +99,7 @@ package final class Namespace: Sendable {
     /// Throws ESTALE when its name now stands for another inode or for nothing.
     package func current(_ inode: UInt64) async throws(CoordinationError) -> InodeRecord {
         let record = try record(inode)
-        guard record.parent != 0, record.expiry <= MonotonicClock.now() || isWrittenInPlace(inode), !isStaged(record)
-        else { return record }
+        guard record.parent != 0, !isBelieved(inode, record, MonotonicClock.now()) else { return record }
         guard case .inode(inode, let fresh) = try await lookup(parent: record.parent, name: record.name) else {
             throw CoordinationError(.staleNFSFileHandle, "\(record.name) has been replaced or removed")
         }
@@ -146,6 +143,13 @@ package final class Namespace: Sendable {
     /// Whether a staged file, and not the store, has the truth of the record. One that the journal does not know is none.
     func isStaged(_ record: InodeRecord) -> Bool {
         record.staged != 0 && stagedFiles.withLock { $0 }?.attributes(of: record.staged) != nil
+    }
+
+    /// Whether a record is right without a look at the store. One that speaks of a staged file which is no more is none:
+    /// its coordinator was killed between the end of the file and the namespace's. Nor is that of a file which is being
+    /// written in place.
+    private func isBelieved(_ inode: UInt64, _ record: InodeRecord, _ now: UInt64) -> Bool {
+        record.staged == 0 ? record.expiry > now && !isWrittenInPlace(inode) : isStaged(record)
     }
 
     private func isWrittenInPlace(_ inode: UInt64) -> Bool {

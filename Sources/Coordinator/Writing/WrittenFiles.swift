@@ -234,13 +234,20 @@ final class WrittenFiles: StagedAttributes, StagingEvents {
         let ttl = namespace.index.record(file.inode).flatMap { namespace.table.mountPoint($0.mount) }?.metadataTTL ?? 0
         let expiry = MonotonicClock.now() &+ ttl
         change(file, origin: nil, isTold: false) { record in
+            record.staged = 0
+            record.expiry = expiry
             if let attributes = file.committed {
                 record.attributes.version = attributes.version
                 record.attributes.size = attributes.size
                 record.attributes.modified = attributes.modified
+            } else if case .version(let version) = file.base, version != record.attributes.version {
+                // A coordinator before this one has committed it, and was killed before the namespace knew.
+                record.attributes.version = version
+                record.attributes.size = file.contentSize ?? record.attributes.size
+                record.isRewritten = true
+                record.changedAt = MonotonicClock.now()
+                record.expiry = 0
             }
-            record.staged = 0
-            record.expiry = expiry
         }
     }
 

@@ -77,7 +77,7 @@ import Testing
             var bytes: [UInt8] = []
             for turn in 0..<30 {
                 let file: StagedFile
-                if let found = bench.service.file(at: name, in: bench.faults.identity), bench.service.reopen(found) {
+                if let found = bench.service.files.first(where: { $0.path == name }), bench.service.reopen(found) {
                     file = found
                 } else if turn > 0 {
                     file = try await bench.opened(name, type: .asyncThrough)
@@ -98,7 +98,7 @@ import Testing
 
     private func staged(_ name: ByteString, _ model: inout Model, _ bench: StagingBench) async throws -> StagedFile? {
         if let file = model.open[name] { return file }
-        if let file = bench.service.file(at: name, in: bench.faults.identity), bench.service.reopen(file) {
+        if let file = bench.service.files.first(where: { $0.path == name }), bench.service.reopen(file) {
             model.open[name] = file
             return file
         }

@@ -94,6 +94,8 @@ package final class StagedFile: Sendable {
     package var base: WriteCondition { state.withLock { $0.target.base } }
     /// Of the last commit in this process.
     package var committed: ObjectAttributes? { state.withLock { $0.known?.attributes } }
+    /// Bytes of the content that the object has, by the last commit of any process; nil when there was none.
+    var contentSize: UInt64? { state.withLock { $0.snapshot?.size } }
     /// Whether it is still the content of its path.
     package var isCurrent: Bool { state.withLock { $0.phase == .current } }
 

@@ -184,10 +184,10 @@ extension StagingService {
 
     /// Journals a move with all that comes with it, in one step.
     private func write(_ move: Move, of file: StagedFile) throws(LMDBError) {
-        let record = file.record()
-        var void = move.replaced?.record()
-        void?.state = .void
         try journal.update { (transaction) throws(LMDBError) in
+            let record = file.record()
+            var void = move.replaced?.record()
+            void?.state = .void
             if record.upload == nil { try journal.removeParts(of: file.number, transaction) }
             try journal.put(record, number: file.number, transaction)
             if let replaced = move.replaced, let void {

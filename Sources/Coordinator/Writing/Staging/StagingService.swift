@@ -104,14 +104,6 @@ package final class StagingService: Sendable {
         state.withLock { $0.files[number] }.flatMap { $0.isCurrent ? $0 : nil }
     }
 
-    /// The staged file that is the content of `path`.
-    package func file(at path: ByteString, in store: StoreIdentity) -> StagedFile? {
-        state.withLock { Array($0.files.values) }.first {
-            let target = $0.target
-            return target.path == path && target.store.identity == store && $0.isCurrent
-        }
-    }
-
     /// Every staged file that is the content of its path.
     package var files: [StagedFile] {
         state.withLock { Array($0.files.values) }.filter(\.isCurrent).sorted { $0.number < $1.number }
@@ -119,7 +111,12 @@ package final class StagingService: Sendable {
 
     /// Writes the file's record. Blocks.
     func save(_ file: StagedFile) throws(StagingFailure) {
-        do throws(LMDBError) { try journal.put(file.record(), number: file.number) } catch { throw .journal(error) }
+        do throws(LMDBError) {
+            // The record is made inside the transaction: of two that save at once, the later one writes what is newer.
+            try journal.update { (transaction) throws(LMDBError) in
+                try journal.put(file.record(), number: file.number, transaction)
+            }
+        } catch { throw .journal(error) }
     }
 
     /// As `save`, where the change itself cannot be undone: the next start finds out.

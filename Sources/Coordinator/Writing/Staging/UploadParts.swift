@@ -82,10 +82,9 @@ extension StagingService {
         file.state.withLock { $0.upload = session }
         do throws(StagingFailure) {
             try await blocking { [self] () throws(StagingFailure) in
-                let record = file.record()
                 do throws(LMDBError) {
                     try journal.update { (transaction) throws(LMDBError) in
-                        try journal.put(record, number: file.number, transaction)
+                        try journal.put(file.record(), number: file.number, transaction)
                         try journal.removeUpload(intent, transaction)
                     }
                 } catch { throw .journal(error) }
