@@ -273,6 +273,8 @@ extension TestClient {
     struct OpenedToWrite {
         let inode: UInt64
         let lease: UInt64
+        /// Of the staged file.
+        let number: UInt64
         let file: Descriptor
 
         func write(_ text: String, at offset: UInt64) throws {
@@ -288,11 +290,12 @@ extension TestClient {
         request.mode = mode
         request.flags = UInt32(O_RDWR | O_CREAT | O_EXCL)
         let reply = try await send(.create(request))
-        guard case .created(let created) = reply.body, case .staged = created.opened.grant else {
+        guard case .created(let created) = reply.body, case .staged(let staged) = created.opened.grant else {
             throw Errno.protocolError
         }
         return OpenedToWrite(
-            inode: created.entry.attributes.inode, lease: created.opened.lease, file: reply.descriptors[0])
+            inode: created.entry.attributes.inode, lease: created.opened.lease, number: staged.number,
+            file: reply.descriptors[0])
     }
 
     func openToWrite(_ inode: UInt64, _ flags: CInt = O_RDWR) async throws -> OpenedToWrite {
@@ -300,8 +303,11 @@ extension TestClient {
         request.inode = inode
         request.flags = UInt32(flags)
         let reply = try await send(.open(request))
-        guard case .opened(let opened) = reply.body, case .staged = opened.grant else { throw Errno.protocolError }
-        return OpenedToWrite(inode: inode, lease: opened.lease, file: reply.descriptors[0])
+        guard case .opened(let opened) = reply.body, case .staged(let staged) = opened.grant else {
+            throw Errno.protocolError
+        }
+        return OpenedToWrite(
+            inode: inode, lease: opened.lease, number: staged.number, file: reply.descriptors[0])
     }
 
     func commit(_ lease: UInt64, synchronize: Bool = false) async throws {

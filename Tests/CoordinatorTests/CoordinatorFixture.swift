@@ -1,6 +1,7 @@
 import BlockCaching
 import Coordination
 import Coordinator
+import Foundation
 import Glibc
 import Logging
 import Platform
@@ -17,15 +18,24 @@ final class CoordinatorFixture {
     private var run: Task<Void, Never>
     private let bootIdentifier: String
 
-    /// - Parameter stores: by source URL.
+    /// - Parameters:
+    ///   - stores: by source URL.
+    ///   - other: the directory of a coordinator, whose files are taken as they are now; and what `prepare` makes of the
+    ///     state directory before the start.
     init(
         stores: [String: any UnderStore], bootIdentifier: String = "boot-1", quota: UInt64 = 64 << 20,
-        mountPatience: Duration = .seconds(60)
+        mountPatience: Duration = .seconds(60), from other: String? = nil, prepare: (String) throws -> Void = { _ in }
     ) throws {
         var template = Array("/tmp/larder-coordinator-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { throw Errno(rawValue: errno) }
         directory = template.withUnsafeBytes { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
         socket = directory + "/s"
+        if let other {
+            for name in ["cache", "state"] {
+                try FileManager.default.copyItem(atPath: "\(other)/\(name)", toPath: "\(directory)/\(name)")
+            }
+        }
+        try prepare(directory + "/state")
         self.stores = stores
         self.bootIdentifier = bootIdentifier
         (daemon, run) = try Self.start(directory, socket, stores, bootIdentifier, quota, mountPatience)

@@ -74,13 +74,14 @@ final class ClientSession: SessionHandler {
     private func finished(_ id: UInt64) { state.withLock { $0.tasks[id] = nil } }
 
     func close() {
-        let tasks = state.withLock { state in
+        let (tasks, client) = state.withLock { state in
             state.isClosed = true
             state.streams = [:]
             defer { state.tasks = [:] }
-            return Array(state.tasks.values)
+            return (Array(state.tasks.values), state.client)
         }
         for task in tasks { task.cancel() }
+        services.operations.end(client)
         notices.close()
         leases.close()
         services.locks.release(session: number)
@@ -156,6 +157,7 @@ extension ClientSession {
             state.client = ByteString(request.client)
             state.acknowledges = request.acknowledges
         }
+        services.operations.begin(ByteString(request.client))
         let record = try services.namespace.record(volume.root)
         var attached = WireAttached()
         attached.root = volume.root

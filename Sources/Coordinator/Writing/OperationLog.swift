@@ -18,11 +18,55 @@ final class OperationLog: Sendable {
     private let journal: Journal
     private let flights: SingleFlight<Key, ClientSession.Answer>
     private let logger: Logger
+    private let pool: WorkerPool
+    /// Clients without a session, since when (CLOCK_MONOTONIC nanoseconds). A mount that lost its coordinator comes back
+    /// within seconds; one that ended never does.
+    private let away: Lock<[ByteString: UInt64]>
+    private let patience: UInt64
 
-    init(journal: Journal, pool: WorkerPool, logger: Logger) {
+    /// How long the answers of a client without a session are kept, in nanoseconds.
+    static let patience: UInt64 = 3600 * 1_000_000_000
+
+    /// Blocks.
+    init(journal: Journal, pool: WorkerPool, logger: Logger, patience: UInt64 = OperationLog.patience) {
         self.journal = journal
         self.logger = logger
+        self.pool = pool
+        self.patience = patience
         flights = SingleFlight(pool: pool)
+        let now = MonotonicClock.now()
+        // Those of a coordinator before this one, who may come back.
+        away = Lock(Dictionary(((try? journal.operationClients()) ?? []).map { ($0, now) }, uniquingKeysWith: { $1 }))
+    }
+
+    /// A client has a session (again).
+    func begin(_ client: ByteString) {
+        _ = away.withLock { $0.removeValue(forKey: client) }
+        forgetTheGone()
+    }
+
+    /// A client's session has ended.
+    func end(_ client: ByteString) {
+        guard client.count == 16 else { return }
+        away.withLock { $0[client] = MonotonicClock.now() }
+        forgetTheGone()
+    }
+
+    private func forgetTheGone() {
+        let now = MonotonicClock.now()
+        let gone = away.withLock { away -> [ByteString] in
+            let gone = away.filter { now - min($0.value, now) >= patience }.map(\.key)
+            for client in gone { away[client] = nil }
+            return gone
+        }
+        guard !gone.isEmpty else { return }
+        pool.submit { [journal, logger] in
+            for client in gone {
+                do { try journal.forgetOperations(of: client) } catch {
+                    logger.warning("the journal cannot forget a client", metadata: ["reason": "\(error)"])
+                }
+            }
+        }
     }
 
     /// The answer of an operation: noted before, of one under way, or of `work`.

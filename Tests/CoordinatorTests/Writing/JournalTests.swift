@@ -82,7 +82,9 @@ import UnderStores
         #expect(try bench.journal.result(of: 101, by: one) == [101])
         #expect(try bench.journal.result(of: UInt64(kept + 100), by: one) == [UInt8((kept + 100) % 256)])
         #expect(try bench.journal.result(of: UInt64(kept + 101), by: one) == nil)
+        #expect(try Set(bench.journal.operationClients()) == [one, two])
         try bench.journal.forgetOperations(of: one)
+        #expect(try bench.journal.operationClients() == [two])
         #expect(try bench.journal.result(of: 101, by: one) == nil)
         #expect(try bench.journal.result(of: 1, by: two) == [9, 9])
     }

@@ -41,6 +41,23 @@ extension Journal {
         for key in stale { try transaction.remove(operations, key) }
     }
 
+    /// The clients of whom answers are kept.
+    package func operationClients() throws(LMDBError) -> [ByteString] {
+        try read { (transaction) throws(LMDBError) in
+            var clients: [ByteString] = []
+            while true {
+                // Behind all numbers of the last one.
+                let start = clients.last.map { $0.bytes + [UInt8](repeating: 0xFF, count: 9) } ?? []
+                let known = clients.count
+                try transaction.scan(operations, from: start) { key, _ in
+                    clients.append(ByteString(key.prefix(16)))
+                    return false
+                }
+                if clients.count == known { return clients }
+            }
+        }
+    }
+
     /// Forgets a client that will not come back.
     package func forgetOperations(of client: ByteString) throws(LMDBError) {
         try environment().write { (transaction) throws(LMDBError) in
