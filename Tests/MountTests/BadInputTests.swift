@@ -85,9 +85,9 @@ import Testing
             let arguments = [
                 "mount", "s3://bucket", try node.makeMountPoint(), "--endpoint", "https://localhost:\(port)",
             ]
-            try await expectFailure(node, arguments, code: 69, "https://localhost:\(port)", "certificate", "caFile")
+            try await expectFailure(node, arguments, code: 69, "https://localhost:\(port)", "certificate", "--ca-file")
             // With the certificate the connection is trusted, and what is wrong is that no S3 server answers on it.
-            let trusting = try await node.larder(arguments + ["-o", "ca-file=\(certificate)"])
+            let trusting = try await node.larder(arguments + ["--ca-file", certificate])
             #expect(trusting.code == 69 && !trusting.output.contains("certificate"), "\(trusting.output)")
             #expect(trusting.output.filter { $0 == "\n" }.count == 1, "\(trusting.output)")
             await server.stop()

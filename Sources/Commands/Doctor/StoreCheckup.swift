@@ -58,7 +58,8 @@ package struct StoreCheckup {
             switch error.kind {
             case .resolve: "check the spelling of the endpoint, and this machine's DNS (/etc/resolv.conf)"
             case .connect: "check that the server runs, and that no firewall is between"
-            case .tls: "check scheme and host; a private certificate authority needs caFile in the namespace file"
+            case .tls:
+                "check scheme and host; a private certificate authority needs --ca-file, or caFile in a namespace file"
             case .proxy: "check the proxy, and http_proxy, https_proxy and no_proxy in the environment"
             case .timeout: "check the network, the firewall and the server's load"
             default: "check the endpoint"

@@ -14,6 +14,11 @@ struct StoreFlags: ParsableArguments {
         help: ArgumentHelp("Put the bucket into the path instead of the host name: auto, on, off.", valueName: "mode"))
     var pathStyle: String?
     @Option(
+        help: ArgumentHelp(
+            "Certificates (PEM) to trust instead of the system's, for a server with a private authority.",
+            valueName: "file"), completion: .file())
+    var caFile: String?
+    @Option(
         name: .customShort("o", allowingJoined: true),
         help: ArgumentHelp(
             "Options as for mount(8): any flag above without its dashes, the keys of a namespace file in lower case "
@@ -23,7 +28,10 @@ struct StoreFlags: ParsableArguments {
     /// `-o` first, then the flags, which win.
     func list() -> [(key: String, value: String?)] {
         var result = options.flatMap { OptionList.parse($0) }
-        let valued = [("endpoint", endpoint), ("region", region), ("profile", profile), ("path-style", pathStyle)]
+        let valued = [
+            ("endpoint", endpoint), ("region", region), ("profile", profile), ("path-style", pathStyle),
+            ("ca-file", caFile),
+        ]
         for (key, value) in valued where value != nil { result.append((key, value)) }
         if anonymous { result.append(("anonymous", nil)) }
         return result

@@ -156,7 +156,7 @@ struct S3Judge: Sendable {
             return .fail(
                 StoreError(
                     .invalid,
-                    "\(failure.message): this is no TLS connection to be trusted; check the endpoint and caFile"
+                    "\(failure.message): this is no TLS connection to be trusted; check the endpoint and --ca-file"
                 ))
         case .badRequest: return .fail(StoreError(.invalid, "\(what): \(failure.message)"))
         case .tooLarge, .malformed: return .suspicious(StoreError(.protocolViolation, "\(what): \(failure.message)"))
