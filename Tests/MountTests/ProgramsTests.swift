@@ -5,7 +5,7 @@ import Testing
 /// Programs that people have, working in a directory of a bucket. The gateway checks signatures and parts for real.
 @Suite struct ProgramsTests {
     /// `$1` of the script is a directory of the mount, `$2` one of a local file system.
-    private func run(_ script: String, sourceLocation: SourceLocation = #_sourceLocation) async throws {
+    func run(_ script: String, sourceLocation: SourceLocation = #_sourceLocation) async throws {
         let server = try await JuiceFSGateway.shared.get()
         // The gateway keeps no metadata of directories, so their times and modes are known as long as they are believed.
         let options = ["--metadata-ttl", "1h"]
