@@ -108,7 +108,9 @@ enum CrashWriter {
                             except OSError: pass
                             self.append_file = None
                         time.sleep(0.02)
-                if self.append_file is not None: os.close(self.append_file)
+                try:
+                    if self.append_file is not None: os.close(self.append_file)
+                except OSError as error: self.say("error", "close", f"{error}")
 
         def check():
             files, removing, moves, found = {}, {}, {}, []
