@@ -5,7 +5,8 @@ import SystemPackage
 
 /// What serves a session's requests, on the coordinator's side.
 package protocol SessionHandler: AnyObject, Sendable {
-    /// Called on the session's receive thread, in the order of arrival; must not block and must not send from here.
+    /// Called on the session's receive thread, in the order of arrival; must not wait for anything that another message of
+    /// the client would bring. It may send, because a client's receive thread never does.
     /// - Parameters:
     ///   - id: 0 for a message that wants no answer.
     ///   - operation: of a request that changes something: its number among those of the client; else 0.

@@ -1421,6 +1421,12 @@ package nonisolated struct WireStagedFile: Sendable {
   /// Not 0: the kernel serves every read and write by itself. Nobody asks for room then.
   package var backingID: Int32 = 0
 
+  /// this very Create has made it
+  package var isNew: Bool = false
+
+  /// The first close(2), while nothing was committed yet, needs no Commit: the node has all that it promises.
+  package var closesUnasked: Bool = false
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -5266,7 +5272,7 @@ nonisolated extension WireOpened: SwiftProtobuf.Message, SwiftProtobuf._MessageI
 
 nonisolated extension WireStagedFile: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".StagedFile"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}number\0\u{1}direct\0\u{1}room\0\u{3}backing_id\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}number\0\u{1}direct\0\u{1}room\0\u{3}backing_id\0\u{3}is_new\0\u{3}closes_unasked\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -5278,6 +5284,8 @@ nonisolated extension WireStagedFile: SwiftProtobuf.Message, SwiftProtobuf._Mess
       case 2: try { try decoder.decodeSingularBoolField(value: &self.direct) }()
       case 3: try { try decoder.decodeSingularUInt64Field(value: &self.room) }()
       case 4: try { try decoder.decodeSingularSInt32Field(value: &self.backingID) }()
+      case 5: try { try decoder.decodeSingularBoolField(value: &self.isNew) }()
+      case 6: try { try decoder.decodeSingularBoolField(value: &self.closesUnasked) }()
       default: break
       }
     }
@@ -5296,6 +5304,12 @@ nonisolated extension WireStagedFile: SwiftProtobuf.Message, SwiftProtobuf._Mess
     if self.backingID != 0 {
       try visitor.visitSingularSInt32Field(value: self.backingID, fieldNumber: 4)
     }
+    if self.isNew != false {
+      try visitor.visitSingularBoolField(value: self.isNew, fieldNumber: 5)
+    }
+    if self.closesUnasked != false {
+      try visitor.visitSingularBoolField(value: self.closesUnasked, fieldNumber: 6)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -5304,6 +5318,8 @@ nonisolated extension WireStagedFile: SwiftProtobuf.Message, SwiftProtobuf._Mess
     if lhs.direct != rhs.direct {return false}
     if lhs.room != rhs.room {return false}
     if lhs.backingID != rhs.backingID {return false}
+    if lhs.isNew != rhs.isNew {return false}
+    if lhs.closesUnasked != rhs.closesUnasked {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

@@ -60,7 +60,11 @@ package final class CoordinatorDaemon: Sendable {
             journal = try Journal(
                 directory: configuration.stateDirectory,
                 bootIdentifier: configuration.bootIdentifier ?? Machine.bootIdentifier(), logger: logger)
-            staging = try StagingService(journal: journal, cache: cache, events: written, logger: logger)
+            var configuration = StagingConfiguration()
+            configuration.linger = .seconds(1)
+            configuration.longestLinger = .seconds(5)
+            staging = try StagingService(
+                journal: journal, cache: cache, configuration: configuration, events: written, logger: logger)
         } catch {
             throw CoordinatorError(
                 "the journal in \(configuration.stateDirectory) cannot be opened: \(error)",

@@ -22,6 +22,9 @@ extension MountedFileSystem {
         guard let writing = file.inode.writing else { return answer(.success(())) }
         // A store's own file has the bytes already; the coordinator is told that it has changed.
         if file.inode.path.kind == .source, !writing.isUncommittedNow { return answer(.success(())) }
+        // A write type that keeps the data on the node: its journal knows the file, and the bytes are in it. The release
+        // tells that they are to be uploaded, and a coordinator or mount that dies before says so as well.
+        if writing.error == nil, writing.takeUnaskedClose() { return answer(.success(())) }
         commit(file.inode, synchronize: false, answer: answer)
     }
 
@@ -44,6 +47,7 @@ extension MountedFileSystem {
     private func commit(_ inode: OpenInode, synchronize: Bool, answer: @escaping Answer<Void>) {
         guard let writing = inode.writing else { return answer(.success(())) }
         if let error = writing.error { return answer(.failure(error)) }
+        _ = writing.takeUnaskedClose()
         let wasWritten = writing.takeUncommitted()
         let epoch = namesEpoch.load(ordering: .acquiring)
         // What the kernel writes by itself is not seen here.

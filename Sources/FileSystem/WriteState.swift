@@ -12,6 +12,8 @@ final class WriteState: Sendable {
     private let isInPlace: Bool
     private let isUncommitted = Atomic<Bool>(false)
     private let failure = Atomic<Int32>(0)
+    /// The next close needs no answer of the coordinator's.
+    private let closesUnasked: Atomic<Bool>
     /// Written since `known` was true.
     private let isModified = Atomic<Bool>(false)
     /// The mode has set-user-id or set-group-id bits.
@@ -33,6 +35,7 @@ final class WriteState: Sendable {
     init(_ path: DataPath, namesEpoch: UInt64 = 0) {
         file = path.file
         isInPlace = path.kind != .staged
+        closesUnasked = Atomic(path.staged.closesUnasked)
         let status = Self.status(path.file)
         // The kernel writes by itself in passthrough, and in place a local store has its own limits.
         room = StagingRoom(
@@ -60,6 +63,11 @@ final class WriteState: Sendable {
 
     /// The same, and it is told of now.
     func takeUncommitted() -> Bool { isUncommitted.exchange(false, ordering: .acquiringAndReleasing) }
+
+    /// Whether a close is done without a Commit: once, and not after one.
+    func takeUnaskedClose() -> Bool {
+        closesUnasked.load(ordering: .relaxed) && closesUnasked.exchange(false, ordering: .relaxed)
+    }
 
     /// What was taken could not be committed.
     func putBackUncommitted() { isUncommitted.store(true, ordering: .releasing) }

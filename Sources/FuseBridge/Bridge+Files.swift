@@ -36,7 +36,7 @@ extension Bridge {
             case .success((let attributes, let file)):
                 guard let request = reply.claim() else { return fileSystem.closeLater(file) }
                 let handle = Unmanaged.passRetained(file)
-                guard request.reply(created: entry(attributes), file.reply(handle, tellsCloses: !isReadOnly)) else {
+                guard request.reply(created: newEntry(attributes), file.reply(handle, tellsCloses: !isReadOnly)) else {
                     handle.release()
                     return fileSystem.closeLater(file)
                 }

@@ -113,6 +113,14 @@ final class Bridge: Sendable {
         entry.entry_timeout = attributes.timeout
         return entry
     }
+
+    /// The same of a file that was just created: its attributes hold for the rest of the open(2), which looks at them once
+    /// more (fuse_permission), though others may change them right after.
+    func newEntry(_ attributes: WireAttributes) -> fuse_entry_param {
+        var entry = entry(attributes)
+        entry.attr_timeout = max(entry.attr_timeout, 0.001)
+        return entry
+    }
 }
 
 extension WireAttributes {

@@ -57,7 +57,46 @@ package final class WorkerPool: TaskExecutor, @unchecked Sendable {
     /// Runs `body` on one of the threads, in the order of submission. Any thread.
     package func submit(_ body: @escaping @Sendable () -> Void) { append(.closure(body)) }
 
-    package func enqueue(_ job: consuming ExecutorJob) { append(.job(UnownedJob(job))) }
+    package func enqueue(_ job: consuming ExecutorJob) {
+        let job = UnownedJob(job)
+        if let start = StartHere.current, start.pool === self, start.job == nil {
+            start.job = job
+        } else {
+            append(.job(job))
+        }
+    }
+
+    /// Runs `body`, which makes a task on this pool, and then the first step of that task on this thread, up to where it
+    /// waits for something; what follows runs on the pool. Spares two threads the change over to each other. The calling
+    /// thread must be one that may block.
+    @available(*, noasync, message: "runs the task's first step on its thread")
+    package func startingHere(_ body: () -> Void) {
+        let start = StartHere(self)
+        StartHere.current = start
+        body()
+        StartHere.current = nil
+        start.job?.runSynchronously(on: asUnownedTaskExecutor())
+    }
+
+    /// What a thread in `startingHere` waits for.
+    private final class StartHere {
+        let pool: WorkerPool
+        var job: UnownedJob?
+        init(_ pool: WorkerPool) { self.pool = pool }
+
+        private static let key: pthread_key_t = {
+            var key = pthread_key_t()
+            let result = pthread_key_create(&key, nil)
+            precondition(result == 0, "pthread_key_create failed: \(result)")
+            return key
+        }()
+
+        /// Of this thread.
+        static var current: StartHere? {
+            get { pthread_getspecific(key).map { Unmanaged<StartHere>.fromOpaque($0).takeUnretainedValue() } }
+            set { pthread_setspecific(key, newValue.map { UnsafeRawPointer(Unmanaged.passUnretained($0).toOpaque()) }) }
+        }
+    }
 
     /// Whether the current task runs on this pool's threads.
     package var isCurrent: Bool {

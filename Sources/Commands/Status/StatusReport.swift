@@ -56,7 +56,10 @@ package struct StatusReport: Encodable, Hashable, Sendable {
     package var cache: Cache
     package var stores: [Store]
     package var mounts: [Mount]
+    /// The oldest; how many there are is in `pendingFiles`.
     package var pending: [PendingFile]
+    package var pendingFiles: UInt64
+    package var pendingBytes: UInt64
     /// How many are listed by `larder conflicts`.
     package var conflicts: UInt64
     /// What works less well than it could, and why.
@@ -90,6 +93,9 @@ package struct StatusReport: Encodable, Hashable, Sendable {
                 store: $0.store, path: $0.path, state: $0.state, bytes: $0.bytes, uploadedBytes: $0.uploadedBytes,
                 ageSeconds: $0.ageSeconds, lastError: $0.lastError.isEmpty ? nil : $0.lastError)
         }
+        // A coordinator of an older release lists them all.
+        pendingFiles = max(wire.pendingFiles, UInt64(wire.pending.count))
+        pendingBytes = max(wire.pendingBytes, wire.pending.reduce(0) { $0 &+ $1.bytes })
         conflicts = wire.conflicts
         notes = wire.notes
     }
@@ -156,6 +162,10 @@ package struct StatusReport: Encodable, Hashable, Sendable {
                 ])
             }
             result += "\n" + table.text()
+            if pendingFiles > pending.count {
+                result +=
+                    "  and \(pendingFiles - UInt64(pending.count)) more; \(ByteSize.format(pendingBytes)) in all\n"
+            }
             for file in pending {
                 guard let error = file.lastError else { continue }
                 result += "  \(PrintableName.of(file.path)): \(PrintableName.of(error))\n"

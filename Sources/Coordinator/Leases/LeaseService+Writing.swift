@@ -59,7 +59,12 @@ extension LeaseService {
         _ created: ChangeService.Created, _ open: Open, _ leases: LeaseTable
     ) throws(CoordinationError) -> Grant {
         switch created.content {
-        case .staged(let file): return try grant(file, open, created.mount, path: created.path, leases)
+        case .staged(let file):
+            var grant = try grant(file, open, created.mount, path: created.path, leases)
+            grant.opened.staged.isNew = true
+            // Its journal record and its bytes in the page cache are all that a close has to leave behind.
+            grant.opened.staged.closesUnasked = file.writeType.acknowledgesOnNode
+            return grant
         case .source(let descriptor):
             return try grantSource(descriptor, open, created.record, created.mount, created.path, leases)
         }
@@ -79,7 +84,8 @@ extension LeaseService {
         changes.written.begin(file, session: session, isWriting: isWriting)
         let written = changes.written
         // Who only reads shares the backing id of the writers, or asks the mount.
-        let backing = isWriting && file.mayGrowUnasked ? register(descriptor, open.device) : nil
+        let isAmple = file.mayGrowUnasked
+        let backing = isWriting && isAmple ? register(descriptor, open.device) : nil
         let lease = leases.add { number in
             Lease(
                 number: number, inode: open.inode, mount: mount, path: path, record: record,
@@ -95,7 +101,7 @@ extension LeaseService {
         opened.attributes = namespace.attributes(open.inode, record)
         opened.staged.number = file.number
         opened.staged.direct = isShared
-        opened.staged.room = file.mayGrowUnasked ? Self.ampleRoom : Self.scarceRoom
+        opened.staged.room = isAmple ? Self.ampleRoom : Self.scarceRoom
         if let backing { opened.staged.backingID = backing.number }
         return Grant(opened: opened, descriptors: [descriptor])
     }

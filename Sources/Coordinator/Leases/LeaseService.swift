@@ -36,7 +36,7 @@ final class LeaseService: Sendable {
 
     /// One open(2) of an inode.
     struct Open: Sendable {
-        let inode: UInt64
+        var inode: UInt64
         /// Of open(2): O_ACCMODE, O_TRUNC, O_APPEND.
         var flags: CInt = O_RDONLY
         var origin = ChangeService.Origin(session: nil, caller: Caller(uid: 0, gid: 0))

@@ -80,7 +80,10 @@ package final class IndexTransaction {
     }
 
     /// A number that no inode has had.
-    func allocateInode() -> UInt64 {
+    func allocateInode() -> UInt64 { allocateInodes(1) }
+
+    /// The first of so many numbers in a row that no inode has had.
+    func allocateInodes(_ count: UInt64) -> UInt64 {
         let key = MetadataFile.nextInodeKey
         let next =
             value(index.settings, key).flatMap { bytes -> UInt64? in
@@ -88,7 +91,7 @@ package final class IndexTransaction {
                 return reader.integer(UInt64.self)
             } ?? MetadataIndex.firstInode
         var writer = RecordWriter()
-        writer.integer(next + 1)
+        writer.integer(next + count)
         put(index.settings, key, writer.bytes)
         return next
     }

@@ -175,6 +175,7 @@ extension Namespace {
         of directory: UInt64, listing: UInt32, started: UInt64, mount: MountPoint
     ) -> [ListingStream.Item] {
         var kept: [ListingStream.Item] = []
+        saveNegativeAnswers()
         // In steps, so that a huge directory does not hold the index's writer for long.
         var cursor: ByteString?
         while true {

@@ -21,6 +21,7 @@ package final class MetadataIndex: Sendable {
     private let file: Lock<MetadataFile>
     private let replacing = Lock(())
     private let logger: Logger
+    private let numbers = Lock<Range<UInt64>>(0..<0)
 
     /// Opens the index in `directory`, which must exist and be locked by the caller.
     package init(directory: String, bootIdentifier: String, logger: Logger) throws(LMDBError) {
@@ -83,6 +84,18 @@ package final class MetadataIndex: Sendable {
             if let outcome { return outcome }
             return body(IndexTransaction(nil, used))
         }
+    }
+
+    // How many inode numbers are set aside with one write.
+    private static let numbersAhead: UInt64 = 1024
+
+    /// A number that no inode has had, mostly without a write.
+    func allocateInode() -> UInt64 {
+        let ready = numbers.withLock { $0.popFirst() }
+        if let ready { return ready }
+        let first = update { $0.allocateInodes(Self.numbersAhead) }
+        numbers.withLock { $0 = first + 1..<first + Self.numbersAhead }
+        return first
     }
 
     private func read<Result>(_ body: (IndexTransaction) -> Result?) -> Result? {

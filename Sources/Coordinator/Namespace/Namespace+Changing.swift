@@ -18,6 +18,7 @@ extension Namespace {
             mount: mount.number, parent: parent, name: name, attributes: attributes, expiry: now &+ mount.metadataTTL)
         record.changedAt = now
         fill(&record)
+        negatives.remove(NameKey(parent: parent, name: name))
         let inode = index.update { transaction -> UInt64 in
             if case .inode(let old, _) = transaction.child(of: parent, named: name) { transaction.removeRecord(old) }
             let inode = number ?? transaction.allocateInode()

@@ -26,7 +26,8 @@ extension Namespace {
     ) -> Placed? {
         guard let directory = transaction.record(parent) else { return nil }
         let now = MonotonicClock.now()
-        let old = transaction.child(of: parent, named: name)
+        let negative = negatives.remove(NameKey(parent: parent, name: name))
+        let old = transaction.child(of: parent, named: name) ?? negative.map { .absent(until: $0) }
         let changeTime = transaction.changeTime(of: parent, name)
         switch old {
         case .inode(let inode, let record) where isStaged(record) || changeTime >= asked:

@@ -9,6 +9,7 @@ extension Namespace {
     /// - Throws: ESTALE when the inode is gone.
     package func synchronize(_ inode: UInt64, settle: () async -> Void) async throws(CoordinationError) {
         let record = try record(inode)
+        saveNegativeAnswers()
         if record.parent != 0 { notify(names: [(record.parent, record.name)], inodes: []) }
         var directories = [inode]
         var told = 0

@@ -15,6 +15,7 @@ package final class Namespace: Sendable {
     let flights: SingleFlight<NameKey, Found>
     let tallies = NamespaceTallies()
     let nameless = NamelessInodes()
+    let negatives = NegativeAnswers()
     /// Called with what kernels must forget, and the session that knows already. Not under any lock.
     let invalidate: @Sendable (WireInvalidate, _ origin: UInt64?) -> Void
     private let stagedFiles = Lock<(any StagedAttributes)?>(nil)
@@ -84,9 +85,9 @@ package final class Namespace: Sendable {
         case .inode(let inode, let record) where isBelieved(inode, record, now): return .inode(inode, record)
         case .absent(let until) where until > now: return .absent(until: until)
         case nil where directory.listedUntil > now:
-            // Kernels keep this answer too: only a name that the index has can be taken back by `synchronize`.
+            // Kernels keep this answer too: only a name that is noted can be taken back by `synchronize`.
             let until = min(directory.listedUntil, now &+ mount.negativeTTL)
-            index.update { $0.setAbsent(parent, name, until: until) }
+            if negatives.note(NameKey(parent: parent, name: name), until: until) { saveNegativeAnswers() }
             return .absent(until: until)
         default: break
         }

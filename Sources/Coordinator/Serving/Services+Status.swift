@@ -4,6 +4,9 @@ import Platform
 import UnderStores
 
 extension Services {
+    /// Of a message of 128 KiB: bytes for files that wait.
+    private static let pendingText = 32 << 10
+
     /// What `larder status` shows.
     func status() -> WireStatus {
         var status = WireStatus()
@@ -45,7 +48,16 @@ extension Services {
             return wire
         }
         status.mounts = sessions.mounts().map { $0.status() }
-        status.pending = changes.staging.pending.map { file in
+        let pending = changes.staging.pending
+        status.pendingFiles = UInt64(pending.count)
+        status.pendingBytes = pending.reduce(0) { $0 &+ $1.bytes }
+        // A message has an end, and so has the patience of who reads it.
+        var room = Self.pendingText
+        let listed = pending.prefix { file in
+            room -= file.path.count + file.store.text.utf8.count + (file.lastError?.utf8.count ?? 0) + 40
+            return room >= 0
+        }
+        status.pending = listed.map { file in
             var wire = WireStatus.PendingFile()
             wire.path = file.path.description
             wire.store = file.store.text

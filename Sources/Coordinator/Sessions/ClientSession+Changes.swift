@@ -56,14 +56,26 @@ extension ClientSession {
                 flags: CInt(truncatingIfNeeded: request.flags) & ~(O_TRUNC | O_ACCMODE) | O_RDWR,
                 origin: origin(request.caller))
             open.device = device(request.passthrough)
-            let grant = try await services.leases.open(open, into: leases)
+            let grant: LeaseService.Grant
+            do throws(CoordinationError) { grant = try await services.leases.open(open, into: leases) } catch {
+                // Its coordinator was killed before the index had the inode: the successor gave it another.
+                guard error.errno == .staleNFSFileHandle,
+                    case .inode(let inode, _) = try await services.namespace.lookup(
+                        parent: request.parent, name: ByteString(request.name))
+                else { throw error }
+                open.inode = inode
+                grant = try await services.leases.open(open, into: leases)
+            }
             var created = WireCreated()
             created.opened = grant.opened
             created.entry.attributes = grant.opened.attributes
             return Answer(body: .created(created), descriptors: grant.descriptors)
         }
-        let answer = try await create(request)
-        if case .created(let created) = answer.body { services.operations.note(.entry(created.entry), key) }
+        let answer = try await create(request, as: key)
+        // A staged file has it noted with its record.
+        if case .created(let created) = answer.body, !created.opened.staged.isNew {
+            services.operations.note(.entry(created.entry), key)
+        }
         return answer
     }
 
@@ -158,9 +170,12 @@ extension ClientSession {
         return Answer(body: .entry(entry))
     }
 
-    private func create(_ request: WireCreate) async throws(CoordinationError) -> Answer {
+    private func create(
+        _ request: WireCreate, as operation: OperationLog.Key? = nil
+    ) async throws(CoordinationError) -> Answer {
         _ = try visible(request.parent)
-        let origin = origin(request.caller)
+        var origin = origin(request.caller)
+        origin.operation = operation
         let flags = CInt(truncatingIfNeeded: request.flags)
         let grant: LeaseService.Grant
         do throws(CoordinationError) {

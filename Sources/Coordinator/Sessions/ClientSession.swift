@@ -14,6 +14,8 @@ final class ClientSession: SessionHandler {
         var client: ByteString = ""
         var device: Descriptor?
         var hasPassthrough = false
+        /// No store of the volume does what blocks in the middle of a request (a directory may lie on a server).
+        var hasOnlyObjects = false
         var streams: [UInt64: ListingStream] = [:]
         var nextStream: UInt64 = 1
         var tasks: [UInt64: Task<Void, Never>] = [:]
@@ -57,17 +59,29 @@ final class ClientSession: SessionHandler {
         case .done, .failure: return notices.acknowledged(id)
         default: break
         }
-        // Under the lock, so that the task cannot be done before it is known.
-        state.withLock { state in
-            guard !state.isClosed else { return }
-            state.tasks[id] = Task(executorPreference: services.pool) { [self] in
-                do throws(CoordinationError) {
-                    try await answer(body, id: id, operation: operation, descriptors: descriptors)
-                } catch {
-                    session.fail(id, error.errno, error.message)
+        let start = { [self] in
+            // Under the lock, so that the task cannot be done before it is known.
+            state.withLock { state in
+                guard !state.isClosed else { return }
+                state.tasks[id] = Task(executorPreference: services.pool) { [self] in
+                    do throws(CoordinationError) {
+                        try await answer(body, id: id, operation: operation, descriptors: descriptors)
+                    } catch {
+                        session.fail(id, error.errno, error.message)
+                    }
+                    finished(id)
                 }
-                finished(id)
             }
+        }
+        if isShort(body) { services.pool.startingHere(start) } else { start() }
+    }
+
+    /// Whether a request is usually answered from memory and the index, or else waits without a thread: then the session's
+    /// thread answers it, which costs less than to hand it to another. It may send: a client's receive thread never does.
+    private func isShort(_ body: WireEnvelope.OneOf_Body) -> Bool {
+        switch body {
+        case .lookup, .getAttributes, .create, .commit: state.withLock { $0.hasOnlyObjects }
+        default: false
         }
     }
 
@@ -156,6 +170,7 @@ extension ClientSession {
             state.mountPath = request.mountPath
             state.client = ByteString(request.client)
             state.acknowledges = request.acknowledges
+            state.hasOnlyObjects = volume.mounts.allSatisfy { $0.store.fileWriting == nil && !$0.lendsSource }
         }
         services.operations.begin(ByteString(request.client))
         let record = try services.namespace.record(volume.root)

@@ -50,12 +50,14 @@ extension ChangeService {
         guard place.path.count <= objects.limits.longestKey else {
             throw CoordinationError(.fileNameTooLong, "a key has at most \(objects.limits.longestKey) bytes")
         }
-        let inode = namespace.index.update { $0.allocateInode() }
-        let metadata = newMetadata(place, S_IFREG | mode & 0o7777, origin)
+        let inode = namespace.index.allocateInode()
+        var metadata = newMetadata(place, S_IFREG | mode & 0o7777, origin)
+        // The new file's own time is as good, and need not be set.
+        metadata.modified = nil
         let file = try await staging.create(
             StagedTarget(
                 store: objects, path: place.path, base: .absent, metadata: metadata,
-                writeType: place.mount.writeType(of: place.path), inode: inode))
+                writeType: place.mount.writeType(of: place.path), inode: inode), for: origin.operation)
         let attributes = ObjectAttributes(kind: .file, modified: metadata.modified ?? .now()).adding(metadata)
         namespace.add(
             attributes, as: place.name, in: place.parent, inode: inode, mount: place.mount, origin: origin.session

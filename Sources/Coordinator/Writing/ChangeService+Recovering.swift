@@ -69,7 +69,7 @@ extension ChangeService {
         }
         guard let name = file.path.components.last else { return }
         let metadata = file.target.metadata
-        let inode = namespace.index.update { $0.allocateInode() }
+        let inode = namespace.index.allocateInode()
         file.state.withLock { $0.target.inode = inode }
         staging.saveOrReport(file)
         var attributes = ObjectAttributes(kind: .file, modified: metadata.modified ?? .now()).adding(metadata)

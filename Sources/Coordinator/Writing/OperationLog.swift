@@ -107,6 +107,13 @@ final class OperationLog: Sendable {
         return try? envelope.serializedBytes()
     }()
 
+    /// What is noted of a file that was created: it is found by its inode when it is asked for again.
+    static func answer(ofCreating inode: UInt64) -> [UInt8]? {
+        var envelope = WireEnvelope()
+        envelope.entry.attributes.inode = inode
+        return try? envelope.serializedBytes()
+    }
+
     /// Keeps an answer for the case that the operation is sent again.
     func note(_ body: WireEnvelope.OneOf_Body, _ key: Key) {
         var envelope = WireEnvelope()

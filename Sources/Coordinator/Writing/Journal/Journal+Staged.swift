@@ -17,8 +17,25 @@ struct AbandonedUpload: Hashable, Sendable {
 }
 
 extension Journal {
-    func put(_ record: StagedRecord, number: UInt64) throws(LMDBError) {
-        try update { (transaction) throws(LMDBError) in try put(record, number: number, transaction) }
+    /// - Parameter answering: the operation that made the file, and its answer, noted with it.
+    func put(
+        _ record: StagedRecord, number: UInt64, answering: (key: OperationLog.Key, answer: [UInt8])? = nil
+    ) throws(LMDBError) {
+        try update { (transaction) throws(LMDBError) in
+            try put(record, number: number, transaction)
+            if let (key, answer) = answering { try note(answer, of: key.operation, by: key.client, transaction) }
+        }
+    }
+
+    /// Writes the records of several files at once. What each is now is asked for within the transaction, so that no older
+    /// record replaces a newer one; nil: it has none any more.
+    func put(_ numbers: [UInt64], _ record: (UInt64) -> StagedRecord?) throws(LMDBError) {
+        try update { (transaction) throws(LMDBError) in
+            for number in numbers {
+                guard let record = record(number) else { continue }
+                try put(record, number: number, transaction)
+            }
+        }
     }
 
     func put(_ record: StagedRecord, number: UInt64, _ transaction: LMDBTransaction) throws(LMDBError) {

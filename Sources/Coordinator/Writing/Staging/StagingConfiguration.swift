@@ -5,6 +5,11 @@ package struct StagingConfiguration: Sendable {
     package var parallelUploads = 8
     /// Files that are uploaded at once without somebody waiting.
     package var backgroundFiles = 8
+    /// What the node has acknowledged is uploaded when no other file has been for so long, and at the latest after
+    /// `longestLinger`: what is renamed or removed meanwhile is uploaded under its new name or never, and who writes many
+    /// files does not share the processors with their uploads.
+    package var linger: Duration = .zero
+    package var longestLinger: Duration = .zero
     /// How soon a growing file is looked at again, and one that does not grow.
     package var shortestPoll: Duration = .milliseconds(50)
     package var longestPoll: Duration = .seconds(3)

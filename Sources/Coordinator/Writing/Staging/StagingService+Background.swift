@@ -4,13 +4,39 @@ import UnderStores
 
 /// Uploads that nobody waits for: first acknowledged, first begun.
 extension StagingService {
-    func enqueue(_ file: StagedFile) {
+    /// - Parameter lingers: whether it may stay for a while, as `StagingConfiguration.linger` says.
+    func enqueue(_ file: StagedFile, lingers: Bool = false) {
         let isNew = file.state.withLock { state in
             guard state.phase == .current, !state.isQueued else { return false }
             state.isQueued = true
             return true
         }
-        if isNew { state.withLock { $0.queue.append(file) } }
+        guard lingers, configuration.linger > .zero else {
+            if isNew { state.withLock { $0.queue.append(file) } }
+            return pump()
+        }
+        let now = clock.now()
+        let mustSchedule = state.withLock { $0.lingering.add(isNew ? file : nil, at: now) }
+        if mustSchedule { lookAtLingering(after: configuration.linger) }
+    }
+
+    private func lookAtLingering(after delay: Duration) {
+        clock.schedule(after: delay) { [weak self] in
+            guard let self, !isClosed else { return }
+            let now = clock.now()
+            let next = state.withLock { state -> Duration? in
+                let (due, next) = state.lingering.takeDue(at: now, configuration.linger, configuration.longestLinger)
+                state.queue += due
+                return next
+            }
+            if let next { lookAtLingering(after: next) }
+            pump()
+        }
+    }
+
+    /// What lingers is uploaded now: somebody waits for its room.
+    private func hurry() {
+        state.withLock { $0.queue += $0.lingering.takeAll() }
         pump()
     }
 
@@ -110,6 +136,7 @@ extension StagingService {
 
     /// Waits until a file has gone or an upload has failed; false when there is none to wait for.
     private func waitForRoom(besides file: StagedFile) async -> Bool {
+        hurry()
         let others = files.filter { $0 !== file }
         return await withCheckedContinuation { continuation in
             let isAwaited = state.withLock { state in

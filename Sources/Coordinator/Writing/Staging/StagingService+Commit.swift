@@ -25,14 +25,13 @@ extension StagingService {
         let type = file.writeType
         if type == .mustCache || (type == .asyncThrough && demand != .background) {
             let note = { @Sendable [self] () throws(CoordinationError) in
-                do throws(StagingFailure) { return try acknowledge(file, isSynchronous: demand == .synchronize) } catch
-                {
+                do throws(StagingFailure) { return try acknowledge(file, demand) } catch {
                     throw CoordinationError(error, file.path)
                 }
             }
             // Only fsync(2) waits for the disk.
             let isChanged = demand == .synchronize ? try await blocking(note) : try await blockingBriefly(note)
-            if isChanged, type == .asyncThrough { enqueue(file) }
+            if isChanged, type == .asyncThrough { enqueue(file, lingers: true) }
             return nil
         }
         let inspects = demand == .synchronize && written == nil
@@ -80,7 +79,7 @@ extension StagingService {
     }
 
     /// Notes that close(2) or fsync(2) returns. Returns whether there is something to upload. Blocks.
-    private func acknowledge(_ file: StagedFile, isSynchronous: Bool) throws(StagingFailure) -> Bool {
+    private func acknowledge(_ file: StagedFile, _ demand: CommitDemand) throws(StagingFailure) -> Bool {
         let now: FileSnapshot
         do throws(Errno) { now = FileSnapshot(try file.status()) } catch { throw .disk(error) }
         file.file.account()
@@ -95,9 +94,12 @@ extension StagingService {
                 }
                 return false
             }
-            if isNew { try save(file) }
+            if isNew {
+                // Nobody waits at a release: a record that says that it is being written has the same in the end.
+                if demand == .release { saveSoon(file) } else { try save(file) }
+            }
         }
-        if isSynchronous { try makeDurable(file) }
+        if demand == .synchronize { try makeDurable(file) }
         return isDirty
     }
 

@@ -20,10 +20,15 @@ extension StagingService {
     ///   EIO.
     package func create(
         _ target: StagedTarget, contents: StagedContents = .empty
+    ) async throws(CoordinationError) -> StagedFile { try await create(target, contents: contents, for: nil) }
+
+    /// - Parameter operation: a creation, whose answer is noted with the file: it is done from then on.
+    func create(
+        _ target: StagedTarget, contents: StagedContents = .empty, for operation: OperationLog.Key?
     ) async throws(CoordinationError) -> StagedFile {
         note(target.store)
         let staged = try await blockingBriefly { [self] () throws(CoordinationError) in
-            try make(target, isPreparing: { if case .object = contents { true } else { false } }())
+            try make(target, isPreparing: { if case .object = contents { true } else { false } }(), operation)
         }
         if case .object(let object) = contents {
             do {
@@ -38,7 +43,9 @@ extension StagingService {
         return staged
     }
 
-    private func make(_ target: StagedTarget, isPreparing: Bool) throws(CoordinationError) -> StagedFile {
+    private func make(
+        _ target: StagedTarget, isPreparing: Bool, _ operation: OperationLog.Key?
+    ) throws(CoordinationError) -> StagedFile {
         do {
             let number = try journal.nextNumber()
             let file = try cache.makeStagingFile(number)
@@ -47,7 +54,10 @@ extension StagingService {
                 var record = staged.record()
                 if isPreparing { record.state = .void }
                 try file.describe(StagedDescription(target).text)
-                try journal.put(record, number: number)
+                let answering = operation.flatMap { key in
+                    OperationLog.answer(ofCreating: target.inode).map { (key: key, answer: $0) }
+                }
+                try journal.put(record, number: number, answering: answering)
                 if !isPreparing { try stampTimes(target.metadata, of: file) }
             } catch {
                 file.remove()

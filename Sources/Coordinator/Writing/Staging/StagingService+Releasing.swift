@@ -28,11 +28,11 @@ extension StagingService {
         }
         switch file.writeType {
         case .mustCache:
-            _ = try? await commit(file, .close)
+            _ = try? await commit(file, .release)
             file.file.closeDescriptor()
         case .asyncThrough:
             // Acknowledged before it is uploaded, as a close: the order of uploads is that of closes.
-            _ = try? await commit(file, .close)
+            _ = try? await commit(file, .release)
             // What is dirty has been acknowledged and is queued.
             if file.isDirty {
                 file.file.closeDescriptor()

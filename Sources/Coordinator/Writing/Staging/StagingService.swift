@@ -18,6 +18,8 @@ package final class StagingService: Sendable {
         var dormant: [String: [(number: UInt64, record: StagedRecord, file: StagingFile)]] = [:]
         var stores: [String: any ObjectWriting] = [:]
         var queue: [StagedFile] = []
+        var lingering = LingeringFiles<StagedFile>()
+        var unsaved = UnsavedFiles()
         var running = 0
         /// Who waits for room.
         var roomWaiters: [CheckedContinuation<Bool, Never>] = []
@@ -62,7 +64,10 @@ package final class StagingService: Sendable {
         closed.store(true, ordering: .releasing)
         journal.close()
         for task in tasks { task() }
-        state.withLock { $0.queue = [] }
+        state.withLock { state in
+            state.queue = []
+            _ = state.lingering.takeAll()
+        }
         wakeRoomWaiters()
     }
 
@@ -81,6 +86,7 @@ package final class StagingService: Sendable {
     package func shutdown() async {
         let (flights, files) = state.withLock { state in
             state.queue = []
+            _ = state.lingering.takeAll()
             let files = Array(state.files.values)
             return (files.compactMap { file in file.state.withLock { $0.flight?.task } }, files)
         }
@@ -117,6 +123,22 @@ package final class StagingService: Sendable {
                 try journal.put(file.record(), number: file.number, transaction)
             }
         } catch { throw .journal(error) }
+    }
+
+    /// As `save`, soon, and with others in one transaction: where a successor would do the same without the record.
+    func saveSoon(_ file: StagedFile) {
+        guard state.withLock({ $0.unsaved.add(file.number) }) else { return }
+        pool.submit { [self] in
+            let numbers = state.withLock { $0.unsaved.take() }
+            do throws(LMDBError) {
+                try journal.put(numbers) { number in
+                    guard let file = self.state.withLock({ $0.files[number] }), file.isCurrent else { return nil }
+                    return file.record()
+                }
+            } catch {
+                if !isClosed { logger.error("the journal cannot be written: \(error)") }
+            }
+        }
     }
 
     /// As `save`, where the change itself cannot be undone: the next start finds out.
