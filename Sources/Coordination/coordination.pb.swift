@@ -2305,6 +2305,11 @@ package nonisolated struct WireStatus: Sendable {
 
   package var conflicts: UInt64 = 0
 
+  /// Of all files of `pending`, which has only as many as fit into one message: the oldest.
+  package var pendingFiles: UInt64 = 0
+
+  package var pendingBytes: UInt64 = 0
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package nonisolated struct Tier: Sendable {
@@ -6845,7 +6850,7 @@ nonisolated extension WireGetStatus: SwiftProtobuf.Message, SwiftProtobuf._Messa
 
 nonisolated extension WireStatus: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Status"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pid\0\u{1}software\0\u{1}socket\0\u{3}uptime_seconds\0\u{1}tiers\0\u{1}stores\0\u{1}mounts\0\u{1}notes\0\u{1}pending\0\u{1}conflicts\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}pid\0\u{1}software\0\u{1}socket\0\u{3}uptime_seconds\0\u{1}tiers\0\u{1}stores\0\u{1}mounts\0\u{1}notes\0\u{1}pending\0\u{1}conflicts\0\u{3}pending_files\0\u{3}pending_bytes\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -6863,6 +6868,8 @@ nonisolated extension WireStatus: SwiftProtobuf.Message, SwiftProtobuf._MessageI
       case 8: try { try decoder.decodeRepeatedStringField(value: &self.notes) }()
       case 9: try { try decoder.decodeRepeatedMessageField(value: &self.pending) }()
       case 10: try { try decoder.decodeSingularUInt64Field(value: &self.conflicts) }()
+      case 11: try { try decoder.decodeSingularUInt64Field(value: &self.pendingFiles) }()
+      case 12: try { try decoder.decodeSingularUInt64Field(value: &self.pendingBytes) }()
       default: break
       }
     }
@@ -6899,6 +6906,12 @@ nonisolated extension WireStatus: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     if self.conflicts != 0 {
       try visitor.visitSingularUInt64Field(value: self.conflicts, fieldNumber: 10)
     }
+    if self.pendingFiles != 0 {
+      try visitor.visitSingularUInt64Field(value: self.pendingFiles, fieldNumber: 11)
+    }
+    if self.pendingBytes != 0 {
+      try visitor.visitSingularUInt64Field(value: self.pendingBytes, fieldNumber: 12)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -6913,6 +6926,8 @@ nonisolated extension WireStatus: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     if lhs.notes != rhs.notes {return false}
     if lhs.pending != rhs.pending {return false}
     if lhs.conflicts != rhs.conflicts {return false}
+    if lhs.pendingFiles != rhs.pendingFiles {return false}
+    if lhs.pendingBytes != rhs.pendingBytes {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }

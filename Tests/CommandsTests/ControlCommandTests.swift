@@ -282,6 +282,8 @@ func onThread<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) a
                       "uploadedBytes" : 1024
                     }
                   ],
+                  "pendingBytes" : 4096,
+                  "pendingFiles" : 3,
                   "stores" : [
                     {
                       "bytesReceived" : 1000,
@@ -327,6 +329,7 @@ func onThread<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) a
 
                 NOT IN THE STORE YET  STATE      SIZE  UPLOADED  SINCE
                 s3://bucket/d/new     failed  2.0 KiB   1.0 KiB    5 s
+                  and 2 more; 4.0 KiB in all
                   d/new: the store is away
 
                 1 conflict: larder conflicts lists what lost a race
@@ -396,6 +399,8 @@ func onThread<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) a
         pending.lastError = "the store is away"
         pending.ageSeconds = 5
         status.pending = [pending]
+        status.pendingFiles = 3
+        status.pendingBytes = 4096
         status.conflicts = 1
         return status
     }()

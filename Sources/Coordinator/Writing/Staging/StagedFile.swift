@@ -122,22 +122,28 @@ package final class StagedFile: Sendable {
     }
 
     /// What the journal keeps of it.
-    func record() -> StagedRecord {
-        state.withLock { state in
-            let journaled: StagedRecord.State =
-                switch state.phase {
-                case .conflicted(let reason, let time): .conflict(reason: reason, time: time)
-                default: state.acknowledged == nil ? .writing : .acknowledged(isDurable: state.isDurable)
-                }
-            return StagedRecord(
-                store: state.target.store.identity.text, path: state.target.path, base: state.target.base,
-                metadata: state.target.metadata, hasNewMetadata: state.hasNewMetadata,
-                isLeaving: state.isLeaving, writeType: state.target.writeType, tier: file.tierIdentity,
-                inode: state.target.inode,
-                state: journaled, created: created, snapshot: state.snapshot, content: state.content,
-                attempts: state.attempts,
-                upload: state.upload?.upload, uploadMetadata: state.upload?.metadata,
-                lastError: state.lastError?.message)
-        }
+    func record() -> StagedRecord { state.withLock { record($0) } }
+
+    /// The same; nil when the file is no longer the content of its path, or somebody changes its name, who writes the
+    /// journal together with other files'.
+    func recordUnlessHeld() -> StagedRecord? {
+        state.withLock { $0.phase == .current && $0.holds == 0 ? record($0) : nil }
+    }
+
+    private func record(_ state: State) -> StagedRecord {
+        let journaled: StagedRecord.State =
+            switch state.phase {
+            case .conflicted(let reason, let time): .conflict(reason: reason, time: time)
+            default: state.acknowledged == nil ? .writing : .acknowledged(isDurable: state.isDurable)
+            }
+        return StagedRecord(
+            store: state.target.store.identity.text, path: state.target.path, base: state.target.base,
+            metadata: state.target.metadata, hasNewMetadata: state.hasNewMetadata,
+            isLeaving: state.isLeaving, writeType: state.target.writeType, tier: file.tierIdentity,
+            inode: state.target.inode,
+            state: journaled, created: created, snapshot: state.snapshot, content: state.content,
+            attempts: state.attempts,
+            upload: state.upload?.upload, uploadMetadata: state.upload?.metadata,
+            lastError: state.lastError?.message)
     }
 }

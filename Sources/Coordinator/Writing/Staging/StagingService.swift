@@ -132,8 +132,7 @@ package final class StagingService: Sendable {
             let numbers = state.withLock { $0.unsaved.take() }
             do throws(LMDBError) {
                 try journal.put(numbers) { number in
-                    guard let file = self.state.withLock({ $0.files[number] }), file.isCurrent else { return nil }
-                    return file.record()
+                    self.state.withLock { $0.files[number] }?.recordUnlessHeld()
                 }
             } catch {
                 if !isClosed { logger.error("the journal cannot be written: \(error)") }
