@@ -67,7 +67,7 @@ import Testing
             configuration: configuration, credentials: FixedCredentials(nil), transport: TestTransport.shared,
             logger: TestTransport.quietLogger)
         let error = try await caughtStoreError { try await store.check() }
-        #expect(error.kind == .invalid && error.message.contains("caFile") && store.counters.retries == 0)
+        #expect(error.kind == .invalid && error.message.contains("--ca-file") && store.counters.retries == 0)
         await process.stop()
     }
 }
