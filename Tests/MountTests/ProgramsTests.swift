@@ -5,13 +5,16 @@ import Testing
 /// Programs that people have, working in a directory of a bucket. The gateway checks signatures and parts for real.
 @Suite struct ProgramsTests {
     /// `$1` of the script is a directory of the mount, `$2` one of a local file system.
-    func run(_ script: String, sourceLocation: SourceLocation = #_sourceLocation) async throws {
+    func run(
+        _ script: String, limit: Int = 150, sourceLocation: SourceLocation = #_sourceLocation
+    ) async throws {
         let server = try await JuiceFSGateway.shared.get()
         // The gateway keeps no metadata of directories, so their times and modes are known as long as they are believed.
         let options = ["--metadata-ttl", "1h"]
         try await withWritableMount(server, options, sourceLocation: sourceLocation) { node, mount, bucket in
             try node.directory.makeDirectory("local")
-            try await node.shell(script, mount, node.directory.file("local"))
+            let result = try await node.shellOutcome(script, [mount, node.directory.file("local")], limit: limit)
+            #expect(result.code == 0, "\(result.output)", sourceLocation: sourceLocation)
             try await expectPlainLayout(bucket, of: mount, sourceLocation: sourceLocation)
         }
     }

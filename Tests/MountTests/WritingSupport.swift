@@ -117,7 +117,8 @@ extension LarderNode {
         return result.output
     }
 
-    func shellOutcome(_ script: String, _ arguments: [String]) async throws -> Result {
+    /// - Parameter limit: seconds.
+    func shellOutcome(_ script: String, _ arguments: [String], limit: Int = 150) async throws -> Result {
         let prelude = """
             set -E; trap 'echo "failed: $BASH_COMMAND" >&2' ERR
             export PATH="\(TestTools.directory)/venv/bin:$PATH" TZ=UTC LC_ALL=C
@@ -125,7 +126,7 @@ extension LarderNode {
             """
         return try await outcome(
             "timeout",
-            ["-k", "5", "150", "bash", "-euo", "pipefail", "-c", prelude + "\n" + script, "script"] + arguments)
+            ["-k", "5", "\(limit)", "bash", "-euo", "pipefail", "-c", prelude + "\n" + script, "script"] + arguments)
     }
 }
 
