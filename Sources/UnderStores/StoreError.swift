@@ -35,6 +35,8 @@ package struct StoreError: Error, Hashable, Sendable, CustomStringConvertible {
     package let kind: Kind
     /// One line without secrets: what failed, on what, and what to do.
     package let message: String
+    /// Of a change that failed: the version of the object that it has made all the same, of other bytes than were meant.
+    package var made: ObjectVersion?
 
     package init(_ kind: Kind, _ message: String) {
         self.kind = kind

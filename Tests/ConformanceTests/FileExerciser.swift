@@ -182,7 +182,9 @@ struct FileExerciser {
     private mutating func reopen() throws {
         _ = note("reopen", 0..<0)
         // Closed first: what a write-back at the last close gets wrong shows only then.
+        let last = dup(file.raw)
         file = try Descriptor.open("/dev/null", O_RDONLY)
+        if close(last) != 0 { throw failed("close", errno) }
         options.disturb()
         path = paths.randomElement(using: &random) ?? path
         file = try Descriptor.open(path, O_RDWR)

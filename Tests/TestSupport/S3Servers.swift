@@ -20,7 +20,8 @@ package final class MotoServer: S3TestServer {
         return MotoServer(endpoint: endpoint, process: process)
     }
 
-    /// moto's routes know no key with a line feed in it, as S3 does.
+    /// As S3 does, and moto does not: a key may have a line feed in it, and an ETag stays what it is when several threads ask
+    /// for it at once (it is computed at the first question, from a buffer that all of them move).
     private static let launcher = """
         import sys
         from moto.moto_server.utilities import RegexConverter
@@ -30,6 +31,12 @@ package final class MotoServer: S3TestServer {
             plain(self, url_map, *items)
             self.regex = f"(?s:{self.regex})"
         RegexConverter.__init__ = any_byte
+        from moto.s3.models import FakeKey
+        tag = FakeKey.etag.fget
+        def one_at_a_time(self):
+            with self.lock:
+                return tag(self)
+        FakeKey.etag = property(one_at_a_time)
         main(sys.argv[1:])
         """
 

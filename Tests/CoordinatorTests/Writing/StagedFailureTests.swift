@@ -88,6 +88,18 @@ import Testing
         #expect(bench.object("a") == nil && bench.service.pending.count == 1)
     }
 
+    @Test func anObjectThatArrivedDamagedIsReplacedAndIsNoConflict() async throws {
+        let bench = try StagingBench()
+        let file = try await bench.written("a", pattern(1000))
+        bench.memory.put("a", pattern(1000, seed: 9))
+        var error = StoreError(.checksumMismatch, "other bytes")
+        error.made = try #require(try await bench.memory.lookup("a")?.version)
+        bench.faults.add(.init(.put, calls: 1...1, .fail(error)))
+        await expectErrno(.ioError) { try await bench.service.commit(file, .close) }
+        try await bench.service.commit(file, .close)
+        #expect(bench.object("a") == pattern(1000) && bench.service.conflicts.isEmpty)
+    }
+
     @Test func anUploadThatTheStoreHasDroppedIsBegunAgain() async throws {
         let bench = try StagingBench()
         let file = try await bench.written("a", pattern(300_000))
@@ -105,6 +117,19 @@ import Testing
     }
 
     // MARK: Conflicts
+
+    /// Found by the exerciser with seed 24: an fsync that had waited for a commit that lost the race returned success.
+    @Test func whoWaitedForACommitThatLostTheRaceIsToldSoAsWell() async throws {
+        let bench = try StagingBench()
+        let file = try await bench.written("a", pattern(1000))
+        bench.memory.put("a", pattern(20, seed: 3))
+        let (first, second) = (
+            await bench.service.join(file, isUrgent: true, inspects: false),
+            await bench.service.join(file, isUrgent: true, inspects: false)
+        )
+        await expectErrno(.staleNFSFileHandle) { _ = try first.get() }
+        await expectErrno(.staleNFSFileHandle) { _ = try second.get() }
+    }
 
     @Test(arguments: [1000, 300_000])
     func dataThatLostARaceIsKeptAndRestoredBesideTheObject(size: Int) async throws {

@@ -21,6 +21,15 @@ extension StagingService {
             let base = file.base
             do throws(StoreError) { return try await step(base) } catch {
                 guard !isClosed else { throw .closed }
+                if let made = error.made {
+                    // What is in the way of the next attempt is ours.
+                    file.state.withLock { state in
+                        state.target.base = .version(made)
+                        (state.known, state.content, state.snapshot) = (nil, nil, nil)
+                    }
+                    await replaceAttempts(of: file, with: [])
+                    throw .store(error)
+                }
                 let mayBeOurs = error.kind == .versionChanged || error.kind == .notFound
                 guard mayBeOurs, !uncertain.isEmpty else {
                     if Self.isCertain(error) { await replaceAttempts(of: file, with: uncertain) }

@@ -17,6 +17,8 @@ extension StagingService {
         var last = StagingFailure.changed
         for round in 0..<Self.rounds {
             guard !isClosed else { return fail(file, .closed) }
+            // The race may have been lost by the flight before, while who asked for this one was waiting.
+            do throws(CoordinationError) { try checkCurrent(file) } catch { return .failure(error) }
             guard file.isCurrent else { return .success(file.committed) }
             let before: FileSnapshot
             do throws(Errno) { before = try quietSnapshot(of: file) } catch { return fail(file, .disk(error)) }

@@ -39,7 +39,7 @@ extension StagingService {
     }
 
     /// ESTALE for a file that is no longer the content of its path, unless it was unlinked.
-    private func checkCurrent(_ file: StagedFile) throws(CoordinationError) {
+    func checkCurrent(_ file: StagedFile) throws(CoordinationError) {
         if case .conflicted(let reason, _) = file.state.withLock({ $0.phase }) {
             throw CoordinationError(
                 .staleNFSFileHandle, "\(file.path): \(reason); what was written is listed by larder conflicts")

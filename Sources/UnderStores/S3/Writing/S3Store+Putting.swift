@@ -84,7 +84,11 @@ extension S3Store {
             do throws(StoreError) {
                 let made = try await send(key, content, digest, metadata, if: condition)
                 if let md5 = damage(made, digest) {
-                    guard attempts < Self.mostDamaged else { throw damaged(key, md5) }
+                    guard attempts < Self.mostDamaged else {
+                        var error = damaged(key, md5)
+                        error.made = made.version
+                        throw error
+                    }
                     if condition != .none, let version = made.version { condition = .version(version) }
                     continue
                 }
