@@ -63,6 +63,11 @@ import Testing
         #expect(DaemonLog.name(mountPoint: "/" + String(repeating: "x", count: 4000)).utf8.count <= 255)
     }
 
+    @Test func anAutomaticCoordinatorTakesNoMoreThanTheDiskHas() {
+        #expect(AutomaticCoordinator.defaultSize(availableBytes: 100 << 20) == 80 << 20)
+        #expect(AutomaticCoordinator.defaultSize(availableBytes: 1 << 50) == 100 << 30)
+    }
+
     @Test func anAutomaticCoordinatorKeepsItsStateApartFromItsCache() throws {
         let directory = try TemporaryDirectory()
         let settings = try AutomaticCoordinator.settings(
@@ -87,7 +92,7 @@ import Testing
             environment: [:], uid: getuid())
         let space = try #require(DiskSpace(of: directory.path))
         #expect(settings.tiers.count == 1)
-        #expect(settings.tiers[0].size <= max(space.totalBytes, 256 << 20))
+        #expect(settings.tiers[0].size <= space.totalBytes)
         #expect(settings.tiers[0].size <= 100 << 30)
     }
 

@@ -63,9 +63,14 @@ package enum AutomaticCoordinator {
         return String(hash, radix: 16)
     }
 
+    /// Four fifths of what is free, within bounds: never more than there is.
+    package static func defaultSize(availableBytes: UInt64) -> UInt64 {
+        max(1 << 20, min(largestDefaultCache, availableBytes / 5 * 4))
+    }
+
     private static func defaultSize(_ directory: String) -> UInt64 {
         guard let space = DiskSpace(of: directory) else { return smallestDefaultCache }
-        return max(smallestDefaultCache, min(largestDefaultCache, space.availableBytes / 5 * 4))
+        return defaultSize(availableBytes: space.availableBytes)
     }
 }
 

@@ -63,6 +63,10 @@ package enum ObjectMetadata {
         if !text.hasPrefix("0"), let decimal = UInt32(text), decimal <= widest, types.contains(decimal & S_IFMT) {
             return decimal
         }
+        // Permissions alone, which some tools write as a decimal number as well: 493 is 0755, and no octal number.
+        if text.utf8.contains(where: { $0 == 56 || $0 == 57 }), let decimal = UInt32(text), decimal <= 0o7777 {
+            return decimal
+        }
         guard let octal = UInt32(text, radix: 8), octal <= widest else { return nil }
         return octal <= 0o7777 || types.contains(octal & S_IFMT) ? octal : nil
     }

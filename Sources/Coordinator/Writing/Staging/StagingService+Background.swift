@@ -90,27 +90,33 @@ extension StagingService {
     /// Brings every matching file with changes to its store now, whatever its last error; `mustCache` files stay.
     package func flush(matching: @Sendable (StagedFile) -> Bool) async -> FlushOutcome {
         let files = files.filter { $0.writeType != .mustCache && matching($0) && $0.isDirty }
-        return await withTaskGroup(of: (StagedFile, Result<ObjectAttributes?, CoordinationError>).self) { group in
-            var outcome = FlushOutcome()
-            var rest = files[...]
-            func addNext() {
-                guard let file = rest.popFirst() else { return }
+        // A group without results: optimised builds of Swift 6.3 trap on groups whose results are tuples.
+        let progress = Lock(FlushProgress(rest: files[...]))
+        await withTaskGroup(of: Void.self) { group in
+            for _ in 0..<min(configuration.backgroundFiles, files.count) {
                 group.addTask { [self] in
-                    file.state.withLock { $0.failures = 0 }
-                    return (file, await join(file, isUrgent: true, inspects: false))
+                    while let file = progress.withLock({ $0.rest.popFirst() }) {
+                        file.state.withLock { $0.failures = 0 }
+                        let result = await join(file, isUrgent: true, inspects: false)
+                        progress.withLock { $0.note(result, of: file.path) }
+                    }
                 }
             }
-            for _ in 0..<configuration.backgroundFiles { addNext() }
-            while let (file, result) = await group.next() {
-                switch result {
-                case .success(let attributes):
-                    outcome.files += 1
-                    outcome.bytes += attributes?.size ?? 0
-                case .failure(let error): outcome.failures.append((file.path, error))
-                }
-                addNext()
+        }
+        return progress.withLock { $0.outcome }
+    }
+
+    private struct FlushProgress {
+        var rest: ArraySlice<StagedFile>
+        var outcome = FlushOutcome()
+
+        mutating func note(_ result: Result<ObjectAttributes?, CoordinationError>, of path: ByteString) {
+            switch result {
+            case .success(let attributes):
+                outcome.files += 1
+                outcome.bytes += attributes?.size ?? 0
+            case .failure(let error): outcome.failures.append((path, error))
             }
-            return outcome
         }
     }
 

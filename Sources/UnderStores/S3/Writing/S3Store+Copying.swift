@@ -191,34 +191,42 @@ extension S3Store {
         _ upload: UploadID, _ ranges: [Range<UInt64>], of key: ByteString, from source: ByteString,
         expecting version: ObjectVersion
     ) async throws(StoreError) -> [UploadedPart] {
-        typealias Outcome = Result<UploadedPart, StoreError>
-        let outcome: Result<[UploadedPart], StoreError> = await withTaskGroup(of: Outcome.self) { group in
-            var parts: [UploadedPart] = []
-            var failure: StoreError?
-            func take(_ outcome: Outcome?) {
-                switch outcome {
-                case .success(let part): parts.append(part)
-                case .failure(let error):
-                    failure = failure ?? error
-                    group.cancelAll()
-                case nil: break
-                }
-            }
-            for (index, range) in ranges.enumerated() where failure == nil {
-                if index >= Self.copiesAtOnce { take(await group.next()) }
+        // A group without results, as optimised builds of Swift 6.3 trap on some that have them.
+        let progress = Lock(CopyProgress(count: ranges.count))
+        await withTaskGroup(of: Void.self) { group in
+            for _ in 0..<min(Self.copiesAtOnce, ranges.count) {
                 group.addTask {
-                    do throws(StoreError) {
-                        return .success(
-                            try await self.copyPart(
-                                upload, key: key, number: index + 1, from: source, range: range, expecting: version))
-                    } catch { return .failure(error) }
+                    while let index = progress.withLock({ $0.take() }) {
+                        do throws(StoreError) {
+                            let part = try await self.copyPart(
+                                upload, key: key, number: index + 1, from: source, range: ranges[index],
+                                expecting: version)
+                            progress.withLock { $0.parts[index] = part }
+                        } catch {
+                            progress.withLock { $0.failure = $0.failure ?? error }
+                        }
+                    }
                 }
             }
-            while let outcome = await group.next() { take(outcome) }
-            if let failure { return .failure(failure) }
-            return .success(parts.sorted { $0.number < $1.number })
         }
-        return try outcome.get()
+        let (parts, failure) = progress.withLock { ($0.parts, $0.failure) }
+        if let failure { throw failure }
+        return parts.compactMap { $0 }
+    }
+
+    private struct CopyProgress {
+        var parts: [UploadedPart?]
+        var failure: StoreError?
+        private var next = 0
+
+        init(count: Int) { parts = Array(repeating: nil, count: count) }
+
+        /// The index of a part that nobody has begun; nil at the end, or after a failure.
+        mutating func take() -> Int? {
+            guard failure == nil, next < parts.count else { return nil }
+            defer { next += 1 }
+            return next
+        }
     }
 }
 
