@@ -7,6 +7,8 @@ package enum AutomaticCoordinator {
     /// The most that is taken without being asked for.
     private static let largestDefaultCache: UInt64 = 100 << 30
     private static let smallestDefaultCache: UInt64 = 256 << 20
+    /// A smaller disk holds no cache worth the name; it is most often a mistake.
+    private static let smallestDisk: UInt64 = 16 << 20
 
     /// - Parameters:
     ///   - cacheDirectory: nil for `$XDG_CACHE_HOME/larder`, /var/cache/larder for root, or ~/.cache/larder.
@@ -19,6 +21,12 @@ package enum AutomaticCoordinator {
         let directory = cacheDirectory ?? defaultDirectory(environment: environment, uid: uid)
         let blocks = blocksDirectory(directory)
         try SocketLocation.makeDirectory(blocks, mode: 0o700)
+        if let space = DiskSpace(of: blocks), space.totalBytes < smallestDisk {
+            throw CommandFailure(
+                .cannotCreate,
+                "no space for a cache in \(directory): its disk has \(ByteSize(space.totalBytes)), and at least "
+                    + "\(ByteSize(smallestDisk)) are needed; choose another with --cache-dir")
+        }
         var tiers: [CoordinatorSettings.Tier] = []
         if let ramSize, ramSize > 0 {
             let path = ramDirectory(directory, uid: uid)
