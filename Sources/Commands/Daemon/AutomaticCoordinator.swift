@@ -24,8 +24,8 @@ package enum AutomaticCoordinator {
         if let space = DiskSpace(of: blocks), space.totalBytes < smallestDisk {
             throw CommandFailure(
                 .cannotCreate,
-                "no space for a cache in \(directory): its disk has \(ByteSize(space.totalBytes)), and at least "
-                    + "\(ByteSize(smallestDisk)) are needed; choose another with --cache-dir")
+                "no space for a cache in \(directory): its disk has \(ByteSize.format(space.totalBytes)), and at least "
+                    + "\(ByteSize.format(smallestDisk)) are needed; choose another with --cache-dir")
         }
         var tiers: [CoordinatorSettings.Tier] = []
         if let ramSize, ramSize > 0 {
