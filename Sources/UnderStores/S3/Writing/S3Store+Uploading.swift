@@ -9,7 +9,7 @@ extension S3Store {
         return try await beginUpload(key: key, headers)
     }
 
-    /// CreateMultipartUpload. An answer that is lost leaves an upload behind; `uploads(under:)` finds it.
+    /// CreateMultipartUpload. An answer that is lost leaves an upload behind; `uploads(of:)` finds it.
     func beginUpload(
         key: ByteString, _ metadata: [(name: String, value: String)]
     ) async throws(StoreError) -> UploadID {
