@@ -61,6 +61,9 @@ package final class BlockMapReader: Sendable {
         return self.epoch() == epoch
     }
 
+    /// Whether no byte of the object is present. Any thread.
+    package var isEmpty: Bool { bits.first(in: 0..<geometry.blockCount, thatIs: true) == nil }
+
     /// Whether every byte of the range is present; bytes past the end of the object count as present. Any thread.
     package func isPresent(offset: UInt64, length: Int) -> Bool {
         presentPrefix(from: offset, limit: length) == max(length, 0)

@@ -22,6 +22,8 @@ final class DataPath: @unchecked Sendable {
     let map: BlockMapReader?
     /// What the coordinator says of a file that is being written.
     let staged: WireStagedFile
+    /// A long object of which nothing was cached when it was opened.
+    let isFirstPass: Bool
     private let inlineBytes: UnsafeMutableRawBufferPointer
 
     /// Throws EIO for a grant without its descriptors or with a block map that cannot be trusted.
@@ -65,6 +67,7 @@ final class DataPath: @unchecked Sendable {
         }
         if kind == .whole || kind == .source || kind == .staged, file == nil { throw .ioError }
         if let map, map.objectSize != size { throw .ioError }
+        isFirstPass = size >= Self.longObject && map?.isEmpty == true
         self.file = file
         self.map = map
         self.staged = staged
@@ -85,10 +88,14 @@ final class DataPath: @unchecked Sendable {
         file = old.file
         map = old.map
         staged = renewed.staged
+        isFirstPass = old.isFirstPass
         inlineBytes = .allocate(byteCount: 0, alignment: 1)
     }
 
     deinit { inlineBytes.deallocate() }
+
+    /// Bytes from which on an object is read for its columns or as a whole, and not in a few small pieces again and again.
+    static let longObject: UInt64 = 8 << 20
 
     var stagedNumber: UInt64 { staged.number }
     var isDirect: Bool { staged.direct }

@@ -9,6 +9,9 @@ package final class OpenFile: @unchecked Sendable {
     /// The pages that the kernel has of this inode are still right for this open.
     package let keepsKernelCache: Bool
     package let kernelMode: KernelMode
+    /// Each read had better come here, past the kernel's pages: the first pass over a long object finds none there, and
+    /// would leave all of it in memory twice. Later opens pass through, or find pages worth keeping.
+    package let isFirstPass: Bool
 
     /// Bytes that no tier could take, as a memory file; the latest answer of this handle.
     struct SideBuffer {
@@ -40,6 +43,7 @@ package final class OpenFile: @unchecked Sendable {
         self.inode = inode
         self.kernelMode = kernelMode
         keepsKernelCache = inode.withPath { $0.keepCache || (shared && $0.kind != .source) }
+        isFirstPass = inode.withPath { $0.isFirstPass }
         triggers = .allocate(capacity: Self.triggerWords)
         for index in 0..<Self.triggerWords { (triggers + index).initialize(to: Atomic(0)) }
     }

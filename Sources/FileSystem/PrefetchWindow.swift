@@ -5,13 +5,13 @@
 package struct PrefetchWindow: Sendable {
     /// One FUSE read at its largest: a scan then always has its next read in flight, and a wrong guess costs 8 blocks.
     package static let initialWindow: UInt64 = 1 << 20
-    /// Enough to keep 1 GB/s busy over 60 ms of latency, and a tenth of a percent of a node's memory.
-    package static let maximumWindow: UInt64 = 64 << 20
+    /// Enough to keep 1 GB/s busy over 120 ms of latency. It is room in the cache, not memory.
+    package static let maximumWindow: UInt64 = 128 << 20
     /// A window is fetched in parts of an eighth, so that a large one runs over several connections, …
     package static let partsPerWindow: UInt64 = 8
-    /// … of at least a first window and at most, with what is left over, 15 MiB: what a store serves well in one
-    /// request.
-    package static let maximumPart: UInt64 = 10 << 20
+    /// … of at least a first window and at most what a store serves well in one request: some have so much work with
+    /// each that parts of half the size take a third more of their time (docs/performance.md).
+    package static let maximumPart: UInt64 = 16 << 20
     /// An object up to this size is fetched whole at its first miss: one request costs less than two, and a reader of
     /// small files nearly always reads them to the end.
     package static let wholeObject: UInt64 = 1 << 20
@@ -89,12 +89,15 @@ package struct PrefetchWindow: Sendable {
     private static func extend(_ stream: inout Stream, size: UInt64, block: UInt64) -> [Range<UInt64>] {
         // Half a window of hysteresis: one message for half a window, not one for each read.
         guard stream.ahead < size, stream.ahead - stream.position <= stream.window / 2 else { return [] }
-        let target = min((stream.position + stream.window + block - 1) / block * block, size)
-        let part = min(max(stream.window / partsPerWindow, initialWindow), maximumPart)
+        let grain = max(stream.window / partsPerWindow, block)
+        let target = min((stream.position + stream.window) / grain * grain, size)
+        let part = min(max(grain, initialWindow), maximumPart)
         var ranges: [Range<UInt64>] = []
         while stream.ahead < target {
-            // A rest of less than half a part goes along with the one before it.
-            let end = target - stream.ahead < part + part / 2 ? target : stream.ahead + part
+            // Large parts end at multiples of their size: stores keep objects in pieces. None is much shorter.
+            var end = part > initialWindow ? (stream.ahead / part + 1) * part : stream.ahead + part
+            if end - stream.ahead < part / 2 { end += part }
+            if end > target || target - end < part / 2 { end = target }
             ranges.append(stream.ahead..<end)
             stream.ahead = end
         }

@@ -14,7 +14,7 @@ extension Bridge {
             case .success(let file):
                 guard let request = reply.claim() else { return fileSystem.closeLater(file) }
                 let handle = Unmanaged.passRetained(file)
-                guard request.reply(opened: file.reply(handle, tellsCloses: !isReadOnly)) else {
+                guard request.reply(opened: file.reply(handle, in: self)) else {
                     // The kernel has forgotten the open, so no release will come.
                     handle.release()
                     return fileSystem.closeLater(file)
@@ -36,7 +36,7 @@ extension Bridge {
             case .success((let attributes, let file)):
                 guard let request = reply.claim() else { return fileSystem.closeLater(file) }
                 let handle = Unmanaged.passRetained(file)
-                guard request.reply(created: newEntry(attributes), file.reply(handle, tellsCloses: !isReadOnly)) else {
+                guard request.reply(created: newEntry(attributes), file.reply(handle, in: self)) else {
                     handle.release()
                     return fileSystem.closeLater(file)
                 }
@@ -98,9 +98,9 @@ extension Bridge {
 extension OpenFile {
     /// What the kernel is told of an open; libfuse 3.14 has no field for the backing id.
     ///
-    /// - Parameter tellsCloses: whether the kernel tells of each close(2). That of any descriptor of a file ends the fcntl(2)
-    ///   locks that its process has of the file, whatever the descriptor was opened for.
-    fileprivate func reply(_ handle: Unmanaged<OpenFile>, tellsCloses: Bool) -> larder_fuse_open_out {
+    /// A read-only mount wants to hear of no close(2). In others, that of any descriptor of a file ends the fcntl(2) locks
+    /// that its process has of the file, whatever the descriptor was opened for.
+    fileprivate func reply(_ handle: Unmanaged<OpenFile>, in bridge: Bridge) -> larder_fuse_open_out {
         var flags: UInt32 = 0
         var backing: Int32 = 0
         switch kernelMode {
@@ -111,9 +111,12 @@ extension OpenFile {
         case .directBeside(let backingID):
             flags = UInt32(LARDER_FOPEN_PASSTHROUGH | LARDER_FOPEN_DIRECT_IO)
             backing = backingID
-        case .cached: if keepsKernelCache { flags = UInt32(LARDER_FOPEN_KEEP_CACHE) }
+        case .cached:
+            if keepsKernelCache { flags = UInt32(LARDER_FOPEN_KEEP_CACHE) }
+            // A kernel without passthrough has no other warm path than its pages, and may not map what is read directly.
+            if isFirstPass, bridge.fileSystem.usesPassthrough { flags |= UInt32(LARDER_FOPEN_DIRECT_IO) }
         }
-        if !tellsCloses { flags |= UInt32(LARDER_FOPEN_NOFLUSH) }
+        if bridge.isReadOnly { flags |= UInt32(LARDER_FOPEN_NOFLUSH) }
         return larder_fuse_open_out(
             fh: UInt64(UInt(bitPattern: handle.toOpaque())), open_flags: flags, backing_id: backing)
     }

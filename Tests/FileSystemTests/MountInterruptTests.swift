@@ -8,11 +8,13 @@ import Testing
 
 @Suite("Interrupting a caller that waits")
 struct MountInterruptTests {
-    @Test("a signal ends a reader whose fetch is never answered", arguments: [SIGINT, SIGTERM, SIGKILL])
-    func endsReaders(_ signal: Int32) async throws {
+    @Test(
+        "a signal ends a reader whose fetch is never answered, also one that reads past the kernel's pages",
+        arguments: [SIGINT, SIGTERM, SIGKILL], [300_000, 9 << 20])
+    func endsReaders(_ signal: Int32, _ size: Int) async throws {
         let coordinator = try FakeCoordinator()
         coordinator.script.withLock { $0.onFetch = { _, _, _ in .never } }
-        try coordinator.add("data", pattern(300_000), .mapped)
+        try coordinator.add("data", pattern(size), .mapped)
         let fixture = try await MountFixture.start(coordinator)
         let reader = try await Shell.start("exec cat $M/data", mountPoint: fixture.path)
         #expect(await eventually { coordinator.log.withLock { !$0.fetches.isEmpty } })

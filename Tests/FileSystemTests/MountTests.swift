@@ -49,6 +49,39 @@ struct MountTests {
         #expect(coordinator.log.withLock { $0.opens[inode] } == 1)
     }
 
+    @Test(
+        "keeps no pages of the first pass over a long object, and those of a partly cached one, with the same bytes by read and by map",
+        arguments: [true, false])
+    func firstPass(_ isFirst: Bool) async throws {
+        let coordinator = try FakeCoordinator()
+        let bytes = pattern(9 << 20)
+        let (_, file) = try coordinator.add("data", bytes, .mapped, blockSize: 128 << 10)
+        if !isFirst { try file.fill(1_000_000..<1_000_001) }
+        let reference = try coordinator.reference(bytes)
+        let fixture = try await MountFixture.start(coordinator)
+        let result = try await fixture.python(
+            """
+            import ctypes, mmap
+            def pages(fd):  # cachestat(2), Linux 6.5
+                answer = (ctypes.c_uint64 * 5)()
+                whole = (ctypes.c_uint64 * 2)(0, 0)
+                assert ctypes.CDLL(None, use_errno=True).syscall(451, fd, whole, answer, 0) == 0
+                return answer[0]
+            expected = open("\(reference)", "rb").read()
+            f = os.open(M + "/data", os.O_RDONLY)
+            first = b"".join(os.pread(f, 4096, place) for place in range(0, 1 << 20, 4096))
+            print(first == expected[:1 << 20], os.pread(f, 1 << 20, 3_000_001) == expected[3_000_001:][:1 << 20])
+            kept = pages(f)
+            for kind in mmap.MAP_SHARED, mmap.MAP_PRIVATE:
+                with mmap.mmap(f, 0, flags=kind, prot=mmap.PROT_READ) as m:
+                    print(m[2_000_000:2_500_000] == expected[2_000_000:2_500_000], m[-5:] == expected[-5:])
+            other = os.open(M + "/data", os.O_RDONLY)
+            print(os.pread(f, 1 << 20, 8 << 20) == expected[8 << 20:], os.pread(other, 5, 0) == expected[:5], kept > 0)
+            """)
+        #expect(
+            result.output == "True True\nTrue True\nTrue True\nTrue True \(isFirst ? "False" : "True")\n", "\(result)")
+    }
+
     @Test("opens a passthrough file several times at once with one backing id")
     func sharesPassthrough() async throws {
         let coordinator = try FakeCoordinator()

@@ -34,18 +34,18 @@ struct PrefetchWindowTests {
         #expect(ranges == [262144..<(262144 + mebibyte)])
     }
 
-    @Test("doubles up to 64 MiB while the reader catches up, in parts of 16 MiB at most, without gap or overlap")
+    @Test("doubles up to 128 MiB while the reader catches up, in parts of 16 MiB at last, without gap or overlap")
     func grows() {
         var window = PrefetchWindow()
-        let ranges = scan(&window, from: 0, reads: 4000)
-        #expect(window.streams[0].window == 64 << 20)
-        #expect(window.streams[0].ahead - window.streams[0].position <= 64 << 20)
+        let ranges = scan(&window, from: 0, reads: 8000)
+        #expect(window.streams[0].window == 128 << 20)
+        #expect(window.streams[0].ahead - window.streams[0].position <= 128 << 20)
         var end = ranges[0].lowerBound
         for range in ranges {
-            #expect(range.lowerBound == end && range.count <= 16 << 20)
+            #expect(range.lowerBound == end && range.count <= 24 << 20)
             end = range.upperBound
         }
-        #expect(ranges.contains { $0.count == 8 << 20 })
+        #expect(ranges.suffix(20).allSatisfy { $0.lowerBound % (16 << 20) == 0 && $0.count == 16 << 20 })
     }
 
     @Test("is never further ahead than was read, or 1 MiB")
@@ -69,15 +69,15 @@ struct PrefetchWindowTests {
     @Test("asks once for half a window, not once for each read")
     func hysteresis() {
         var window = PrefetchWindow()
-        _ = scan(&window, from: 0, reads: 4000)
+        _ = scan(&window, from: 0, reads: 8000)
         var messages = 0
-        for index in 4000..<8000 {
+        for index in 8000..<12000 {
             let offset = UInt64(index) * 131072
             let isTriggered = window.triggers(size: large).contains { $0.overlaps(offset..<offset + 131072) }
             if isTriggered { messages += window.note(offset: offset, count: 131072, missed: false, size: large).count }
         }
-        // 500 MiB in parts of 8 MiB.
-        #expect((60...68).contains(messages))
+        // 500 MiB in parts of 16 MiB.
+        #expect((28...36).contains(messages))
     }
 
     @Test("follows several streams of one file at once")
@@ -109,9 +109,9 @@ struct PrefetchWindowTests {
     @Test("shrinks with a seek")
     func seek() {
         var window = PrefetchWindow()
-        _ = scan(&window, from: 0, reads: 4000)
+        _ = scan(&window, from: 0, reads: 8000)
         _ = window.note(offset: 3 << 30, count: 4096, missed: true, size: large)
-        #expect(window.streams[0].window == 32 << 20)
+        #expect(window.streams[0].window == 64 << 20)
         #expect(window.streams[1].window == mebibyte)
     }
 

@@ -22,6 +22,7 @@ final class Engine: Sendable {
     let trust: UInt32
     let scheduler: FetchScheduler
     let budget: MemoryBudget
+    let runs = RunBufferPool()
     let counters = EngineCounters()
     let flushQueue: FlushQueue
     /// Writes the index.

@@ -32,6 +32,7 @@ final class FetchSink: BlockSink, @unchecked Sendable {
     private let range: Range<UInt64>
     /// The bytes of the current run that the target does not have yet, each at its place.
     private let run: UnsafeMutableRawBufferPointer
+    private let runs: RunBufferPool
     /// Taken before the entry's state; the source delivers under it, and a reader who comes late has blocks written.
     private let state: Lock<State>
 
@@ -44,10 +45,11 @@ final class FetchSink: BlockSink, @unchecked Sendable {
         self.base = base
         range = geometry.bytes(of: blocks)
         state = Lock(State(position: range.lowerBound, written: range.lowerBound))
-        run = .allocate(byteCount: Int(min(UInt64(range.count), Self.runLength)), alignment: 4096)
+        runs = entry.engine.runs
+        run = runs.take(Int(min(UInt64(range.count), Self.runLength)))
     }
 
-    deinit { run.deallocate() }
+    deinit { runs.giveBack(run) }
 
     var isFull: Bool { state.withLock { $0.written == range.upperBound } }
     var failure: Errno? { state.withLock { $0.failure } }
