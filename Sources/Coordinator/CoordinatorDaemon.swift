@@ -10,7 +10,7 @@ import UnderStores
 /// The node daemon: owns credentials, cache, metadata and leases, and serves mounts over a Unix socket.
 package final class CoordinatorDaemon: Sendable {
     private let configuration: CoordinatorConfiguration
-    private let services: Services
+    let services: Services
     private let server: SessionServer
     private let departure: Departure
     /// Held while the coordinator lives: two must not share a state directory.

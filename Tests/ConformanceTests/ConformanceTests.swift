@@ -70,7 +70,7 @@ extension ConformanceCase {
         + describing + listing + transferring + locking + lacking
 }
 
-@Suite(.serialized) struct FileExerciserTests {
+@Suite struct FileExerciserTests {
     /// `$LARDER_EXERCISER_OPERATIONS` for each of the seeds, 1000 unless said.
     private static let operations = getenv("LARDER_EXERCISER_OPERATIONS").flatMap { Int(String(cString: $0)) } ?? 1000
 

@@ -130,7 +130,7 @@ import UnderStores
             repeat {
                 let step = index.update { transaction in
                     transaction.sweep(parent, after: cursor, limit: 7) {
-                        $0.listing == 9 ? .shown : .unknown { _ in false }
+                        $0.listing == 9 ? .shown : .unknown { _, _ in false }
                     }
                 }
                 cursor = step.last

@@ -29,8 +29,8 @@ package final class IndexTransaction {
         return record(inode).map { .inode(inode, $0) }
     }
 
-    /// - Parameter changedAt: CLOCK_MONOTONIC nanoseconds of a change that was made through Larder; 0 for what a store
-    ///   said.
+    /// - Parameter changedAt: CLOCK_MONOTONIC nanoseconds of a change that was made through Larder, or before which the
+    ///   store was not asked: what it was asked earlier is out of date. 0 when neither is known.
     func setChild(_ parent: UInt64, _ name: ByteString, inode: UInt64, listing: UInt32, changedAt: UInt64 = 0) {
         put(index.names, Self.key(parent, name), Entry(inode: inode, mark: UInt64(listing), changedAt).encoded)
     }
@@ -41,7 +41,15 @@ package final class IndexTransaction {
 
     func removeName(_ parent: UInt64, _ name: ByteString) { remove(index.names, Self.key(parent, name)) }
 
-    /// When the name was last changed through Larder; 0 for never, as far as is known.
+    /// What stands under a name has been changed through Larder.
+    func touchChild(_ parent: UInt64, _ name: ByteString, changedAt: UInt64) {
+        guard let entry = value(index.names, Self.key(parent, name)).flatMap({ Entry($0) }), entry.inode != nil else {
+            return
+        }
+        put(index.names, Self.key(parent, name), Entry(inode: entry.inode, mark: entry.mark, changedAt).encoded)
+    }
+
+    /// When the name was last changed through Larder, or last asked for; 0 for never, as far as is known.
     func changeTime(of parent: UInt64, _ name: ByteString) -> UInt64 {
         value(index.names, Self.key(parent, name)).flatMap { Entry($0) }?.changedAt ?? 0
     }
@@ -118,7 +126,7 @@ package final class IndexTransaction {
         let inode: UInt64?
         /// The listing that showed it last.
         let listing: UInt32
-        /// CLOCK_MONOTONIC nanoseconds of the last change through Larder.
+        /// CLOCK_MONOTONIC nanoseconds, as of `setChild`.
         let changedAt: UInt64
     }
 
@@ -157,8 +165,8 @@ package final class IndexTransaction {
     enum Standing {
         case shown
         case kept
-        /// Stays if the predicate says so of its record.
-        case unknown((InodeRecord) -> Bool)
+        /// Stays if the predicate says so of its inode.
+        case unknown((UInt64, InodeRecord) -> Bool)
     }
 
     /// Removes the names of a directory that a listing did not show, looking at `limit` of them after `after`.
@@ -177,7 +185,7 @@ package final class IndexTransaction {
                 }
                 continue
             case .unknown(let stays):
-                if let inode = entry.inode, let record, stays(record) {
+                if let inode = entry.inode, let record, stays(inode, record) {
                     sweep.kept.append(ListingStream.Item(name: entry.name, inode: inode, record: record))
                     continue
                 }

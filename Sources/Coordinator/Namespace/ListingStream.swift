@@ -182,7 +182,7 @@ extension Namespace {
             let swept = index.update { transaction -> IndexTransaction.Sweep in
                 guard transaction.record(directory)?.listing == listing else { return IndexTransaction.Sweep() }
                 return transaction.sweep(directory, after: cursor, limit: 10_000) { entry in
-                    entry.listing == listing ? .shown : entry.changedAt >= started ? .kept : .unknown(isStaged)
+                    entry.listing == listing ? .shown : entry.changedAt >= started ? .kept : .unknown(isKept)
                 }
             }
             notify(names: swept.removed.map { (directory, $0) }, inodes: [])

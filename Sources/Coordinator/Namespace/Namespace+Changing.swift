@@ -74,20 +74,43 @@ extension Namespace {
         notify(names: [former, (parent, name)], inodes: [former.parent, parent], origin: origin)
     }
 
-    /// Changes what is known of an inode. nil when it is gone.
+    /// Changes what is known of an inode. nil when it is gone. With another version, what the store was asked before does not
+    /// count any more, such as a listing that is still under way.
     /// - Parameter isTold: whether kernels must forget the inode's attributes and pages.
     @discardableResult
     func change(
         _ inode: UInt64, origin: UInt64?, isTold: Bool = true, _ change: (inout InodeRecord) -> Void
     ) -> InodeRecord? {
+        let now = MonotonicClock.now()
         let record = index.update { transaction -> InodeRecord? in
             guard var record = transaction.record(inode) else { return nil }
+            let version = record.attributes.version
             change(&record)
             transaction.setRecord(inode, record)
+            if record.attributes.version != version {
+                transaction.touchChild(record.parent, record.name, changedAt: now)
+            }
             return record
         }
         if record != nil, isTold { notify(names: [], inodes: [inode], origin: origin) }
         return record
+    }
+
+    /// Runs a change of the store which the index hears of only at its end: until then what is known of these inodes and
+    /// their names stays, whatever the store says of them.
+    func keeping<Value: Sendable>(
+        _ inodes: [UInt64], _ body: () async throws(CoordinationError) -> Value
+    ) async throws(CoordinationError) -> Value {
+        kept.withLock { kept in for inode in inodes { kept[inode, default: 0] += 1 } }
+        defer {
+            kept.withLock { kept in
+                for inode in inodes {
+                    let count = kept[inode, default: 1] - 1
+                    kept[inode] = count == 0 ? nil : count
+                }
+            }
+        }
+        return try await body()
     }
 
     /// The directories from an inode up to its mount point's root, nearest first, without the inode itself.

@@ -17,8 +17,8 @@ extension Namespace {
     /// the object was replaced, and remembers absence. nil when the directory itself is gone.
     ///
     /// - Parameters:
-    ///   - asked: CLOCK_MONOTONIC nanoseconds before which the store was not asked. What Larder has changed since stays,
-    ///     and so does what the store does not have yet.
+    ///   - asked: CLOCK_MONOTONIC nanoseconds before which the store was not asked. What Larder has changed since, or has
+    ///     asked for later, stays, and so does what the store does not have yet and what is just being changed.
     ///   - isListed: whether a listing said it, which then does not show the name again.
     func place(
         parent: UInt64, name: ByteString, attributes: ObjectAttributes?, asked: UInt64, isListed: Bool = false,
@@ -30,7 +30,7 @@ extension Namespace {
         let old = transaction.child(of: parent, named: name) ?? negative.map { .absent(until: $0) }
         let changeTime = transaction.changeTime(of: parent, name)
         switch old {
-        case .inode(let inode, let record) where isStaged(record) || changeTime >= asked:
+        case .inode(let inode, let record) where isKept(inode, record) || changeTime >= asked:
             if isListed {
                 transaction.setChild(parent, name, inode: inode, listing: directory.listing, changedAt: changeTime)
             }
@@ -41,7 +41,7 @@ extension Namespace {
         }
         guard let attributes else {
             let until = now &+ mount.negativeTTL
-            transaction.setAbsent(parent, name, until: until)
+            transaction.setAbsent(parent, name, until: until, changedAt: asked)
             guard case .inode(let inode, let record) = old else {
                 return Placed(found: .absent(until: until), isNews: false, changedInode: nil, orphan: nil)
             }
@@ -58,7 +58,7 @@ extension Namespace {
             fresh.isRewritten = record.isRewritten || record.attributes.version != attributes.version
             transaction.setRecord(inode, fresh)
             transaction.addName(parent, name, toInode: inode, mount.number, mount.identity(of: attributes))
-            transaction.setChild(parent, name, inode: inode, listing: directory.listing)
+            transaction.setChild(parent, name, inode: inode, listing: directory.listing, changedAt: asked)
             return Placed(found: .inode(inode, fresh), isNews: old != nil, changedInode: inode, orphan: nil)
         }
         guard case .inode(let inode, let record) = old else {
@@ -68,7 +68,7 @@ extension Namespace {
                     parent, name, toInode: inode, mount.number, mount.identity(of: attributes))
             }
             transaction.setRecord(inode, fresh)
-            transaction.setChild(parent, name, inode: inode, listing: directory.listing)
+            transaction.setChild(parent, name, inode: inode, listing: directory.listing, changedAt: asked)
             let wasAbsent = if case .absent = old { true } else { false }
             return Placed(found: .inode(inode, fresh), isNews: wasAbsent, changedInode: nil, orphan: nil)
         }
@@ -84,14 +84,14 @@ extension Namespace {
             fresh.hasMarker = record.hasMarker
             if !changed { fresh.changedAt = record.changedAt }
             transaction.setRecord(inode, fresh)
-            transaction.setChild(parent, name, inode: inode, listing: directory.listing)
+            transaction.setChild(parent, name, inode: inode, listing: directory.listing, changedAt: asked)
             return Placed(
                 found: .inode(inode, fresh), isNews: false, changedInode: changed ? inode : nil, orphan: nil)
         }
         let successor = transaction.allocateInode()
         transaction.removeRecord(inode)
         transaction.setRecord(successor, fresh)
-        transaction.setChild(parent, name, inode: successor, listing: directory.listing)
+        transaction.setChild(parent, name, inode: successor, listing: directory.listing, changedAt: asked)
         let orphan = record.attributes.kind == .directory ? inode : nil
         return Placed(found: .inode(successor, fresh), isNews: true, changedInode: nil, orphan: orphan)
     }

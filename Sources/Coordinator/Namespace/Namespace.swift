@@ -16,6 +16,8 @@ package final class Namespace: Sendable {
     let tallies = NamespaceTallies()
     let nameless = NamelessInodes()
     let negatives = NegativeAnswers()
+    /// Inodes that are being changed in their store, with how many changes are under way: see `keeping`.
+    let kept = Lock<[UInt64: Int]>([:])
     /// Called with what kernels must forget, and the session that knows already. Not under any lock.
     let invalidate: @Sendable (WireInvalidate, _ origin: UInt64?) -> Void
     private let stagedFiles = Lock<(any StagedAttributes)?>(nil)
@@ -144,6 +146,11 @@ package final class Namespace: Sendable {
     /// Whether a staged file, and not the store, has the truth of the record. One that the journal does not know is none.
     func isStaged(_ record: InodeRecord) -> Bool {
         record.staged != 0 && stagedFiles.withLock { $0 }?.attributes(of: record.staged) != nil
+    }
+
+    /// Whether no answer of the store replaces what is known of an inode.
+    func isKept(_ inode: UInt64, _ record: InodeRecord) -> Bool {
+        isStaged(record) || kept.withLock { $0[inode] != nil }
     }
 
     /// Whether a record is right without a look at the store. One that speaks of a staged file which is no more is none:

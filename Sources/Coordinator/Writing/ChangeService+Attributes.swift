@@ -105,8 +105,9 @@ extension ChangeService {
             throw CoordinationError(.notPermitted, "the root of \(mount.source) has no attributes of its own")
         }
         let objects = try objects(mount)
-        var wanted = mount.metadata(of: record)
-        wanted.apply(change, to: record)
+        var changed = mount.metadata(of: record)
+        changed.apply(change, to: record)
+        let wanted = changed
         if let file = written.file(of: record), try await staging.setMetadata(file, wanted) {
             // The next commit brings it.
         } else if record.attributes.kind == .directory {
@@ -114,27 +115,40 @@ extension ChangeService {
                 try await objects.makeDirectory(path, wanted)
             }
         } else {
-            let copied = try await storing(mount) { () async throws(StoreError) in
-                // What others stored beside the object stays.
-                var metadata = try await objects.metadata(of: path)?.metadata ?? wanted
+            try await rewrite(inode, record, mount, path, origin) { metadata in
                 metadata.mode = wanted.mode
                 metadata.uid = wanted.uid
                 metadata.gid = wanted.gid
                 metadata.modified = wanted.modified
                 metadata.accessed = wanted.accessed ?? metadata.accessed
-                return try await objects.copy(
-                    path, expecting: record.attributes.version, to: path, metadata: metadata,
-                    if: record.attributes.version.map { .version($0) } ?? .none)
             }
-            await written.keepCached(
-                mount, from: path, record.attributes.version, to: path, copied.version, size: record.attributes.size)
-            replaced(inode, by: copied, mount, origin)
         }
         namespace.change(inode, origin: origin.session) { record in
             record.attributes = record.attributes.adding(wanted)
             record.attributes.accessed = wanted.accessed ?? record.attributes.accessed
             record.attributes.changed = .now()
             if record.attributes.kind == .directory { record.hasMarker = true }
+        }
+    }
+
+    /// Changes what is written beside an object that no staged file stands for; what others stored there stays.
+    private func rewrite(
+        _ inode: UInt64, _ record: InodeRecord, _ mount: MountPoint, _ path: ByteString, _ origin: Origin,
+        _ change: @Sendable (inout WrittenMetadata) -> Void
+    ) async throws(CoordinationError) {
+        let objects = try objects(mount)
+        let version = record.attributes.version
+        try await namespace.keeping([inode]) { () async throws(CoordinationError) in
+            let copied = try await storing(mount) { () async throws(StoreError) in
+                var metadata = try await objects.metadata(of: path)?.metadata ?? mount.metadata(of: record)
+                change(&metadata)
+                return try await objects.copy(
+                    path, expecting: version, to: path, metadata: metadata,
+                    if: version.map { .version($0) } ?? .none)
+            }
+            await written.keepCached(
+                mount, from: path, version, to: path, copied.version, size: record.attributes.size)
+            replaced(inode, by: copied, mount, origin)
         }
     }
 
@@ -284,16 +298,7 @@ extension ChangeService {
             namespace.change(inode, origin: origin.session) { $0.hasMarker = true }
             return
         }
-        let copied = try await storing(mount) { () async throws(StoreError) in
-            var metadata = try await objects.metadata(of: path)?.metadata ?? mount.metadata(of: record)
-            metadata.extendedAttributes = plain
-            return try await objects.copy(
-                path, expecting: record.attributes.version, to: path, metadata: metadata,
-                if: record.attributes.version.map { .version($0) } ?? .none)
-        }
-        await written.keepCached(
-            mount, from: path, record.attributes.version, to: path, copied.version, size: record.attributes.size)
-        replaced(inode, by: copied, mount, origin)
+        try await rewrite(inode, record, mount, path, origin) { $0.extendedAttributes = plain }
         namespace.change(inode, origin: origin.session) { $0.attributes.changed = .now() }
     }
 }

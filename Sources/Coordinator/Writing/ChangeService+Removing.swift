@@ -37,8 +37,10 @@ extension ChangeService {
     private func removeObject(_ place: Place, _ inode: UInt64, _ origin: Origin) async throws(CoordinationError) {
         let objects = try objects(place.mount)
         let record = try namespace.record(inode)
-        let file = written.file(of: record)
-        try await staging.holding(file.map { [$0] } ?? []) { () async throws(CoordinationError) in
+        let staged = written.file(of: record)
+        try await staging.holding(staged.map { [$0] } ?? []) { () async throws(CoordinationError) in
+            // It may have ended with the commit that was waited for.
+            let file = staged.flatMap { $0.isCurrent ? $0 : nil }
             if file?.base != .absent {
                 try await keepForReaders(inode)
                 try await keepDirectory(place, objects)

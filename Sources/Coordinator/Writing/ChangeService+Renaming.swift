@@ -97,10 +97,14 @@ extension ChangeService {
             throw CoordinationError(.invalidArgument, "a directory cannot go into itself")
         }
         try await keepDirectory(ends.source, objects)
-        if isDirectory {
-            try await renameTree(ends, objects, origin)
-        } else {
-            try await renameObject(ends, objects, origin)
+        // The store knows of the rename before the index does.
+        try await namespace.keeping([ends.inode] + (ends.replaced.map { [$0.inode] } ?? [])) {
+            () async throws(CoordinationError) in
+            if isDirectory {
+                try await renameTree(ends, objects, origin)
+            } else {
+                try await renameObject(ends, objects, origin)
+            }
         }
     }
 
@@ -148,6 +152,10 @@ extension ChangeService {
         let replaced = ends.replaced.flatMap { written.file(of: $0.record) }
         let moved = written.file(of: ends.record)
         try await staging.holding([moved, replaced].compactMap { $0 }) { () async throws(CoordinationError) in
+            // The commit that was waited for may have been the last: then the store has it, and the file is a cache file.
+            if let moved { try staging.checkCurrent(moved) }
+            let moved = moved.flatMap { $0.isCurrent ? $0 : nil }
+            let replaced = replaced.flatMap { $0.isCurrent ? $0 : nil }
             if let moved, moved.base == .absent {
                 try await moveStaged(ends, moved, over: replaced, origin)
             } else {
@@ -163,16 +171,18 @@ extension ChangeService {
         let (source, target) = (ends.source, ends.target)
         var move = StagingService.Move(base: .absent)
         if let other = ends.replaced {
-            move.base = replaced?.base ?? other.record.attributes.version.map { .version($0) } ?? .absent
+            let known = namespace.index.record(other.inode) ?? other.record
+            move.base = replaced?.base ?? known.attributes.version.map { .version($0) } ?? .absent
             if move.base != .absent { try await keepForReaders(other.inode) }
         }
         move.replaced = replaced
         move.answers = origin.operation.map { ($0.client, $0.operation) }
         try await staging.move(file, to: target.path, move)
-        if let replaced { await written.abandon(replaced) }
+        // First the name, which never stands for nothing.
         namespace.move(
             ends.inode, from: (source.parent, source.name), to: target.name, in: target.parent, mount: target.mount,
             origin: origin.session)
+        if let replaced { await written.abandon(replaced) }
     }
 
     /// The store has the object, `file` what was written to it since; the caller holds both files.
@@ -186,7 +196,8 @@ extension ChangeService {
         var version = record.attributes.version
         if case .version(let committed) = file?.base { version = committed }
         let isExclusive = ends.flags & RenameFlag.noReplace != 0
-        let copied = try await journaled(
+        let size = record.attributes.size
+        try await journaled(
             RenameRecord(
                 number: 0, store: source.mount.store.identity, source: source.path, destination: target.path,
                 isTree: false, sourceVersion: version, phase: .copying, condition: isExclusive ? .absent : .none),
@@ -194,25 +205,23 @@ extension ChangeService {
         ) { (copied) async throws(CoordinationError) in
             if let file, let version = copied?.version {
                 try await staging.move(file, to: target.path, .init(base: .version(version), isCopied: true))
+            } else if file == nil {
+                await written.keepCached(
+                    source.mount, from: source.path, version, to: target.path, copied?.version, size: size)
             }
-        }
-        if file == nil {
-            await written.keepCached(
-                source.mount, from: source.path, version, to: target.path, copied?.version, size: record.attributes.size
-            )
-        }
-        let now = MonotonicClock.now()
-        namespace.move(
-            ends.inode, from: (source.parent, source.name), to: target.name, in: target.parent, mount: target.mount,
-            origin: origin.session
-        ) { record in
-            guard let copied else {
-                record.expiry = 0
-                return
+            let now = MonotonicClock.now()
+            namespace.move(
+                ends.inode, from: (source.parent, source.name), to: target.name, in: target.parent,
+                mount: target.mount, origin: origin.session
+            ) { record in
+                guard let copied else {
+                    record.expiry = 0
+                    return
+                }
+                record.attributes.version = copied.version
+                record.attributes.changed = .now()
+                record.expiry = file == nil ? now &+ target.mount.metadataTTL : record.expiry
             }
-            record.attributes.version = copied.version
-            record.attributes.changed = .now()
-            record.expiry = file == nil ? now &+ target.mount.metadataTTL : record.expiry
         }
     }
 
@@ -228,7 +237,7 @@ extension ChangeService {
         }
         let files = below
         try await staging.holding(files.map(\.file)) { () async throws(CoordinationError) in
-            _ = try await journaled(
+            try await journaled(
                 RenameRecord(
                     number: 0, store: source.mount.store.identity, source: source.path, destination: target.path,
                     isTree: true, sourceVersion: nil, phase: .copying, condition: .none), objects, over: nil, origin
@@ -244,11 +253,11 @@ extension ChangeService {
                     }
                     try await staging.move(file, to: path, move)
                 }
+                namespace.move(
+                    ends.inode, from: (source.parent, source.name), to: target.name, in: target.parent,
+                    mount: target.mount, origin: origin.session)
             }
         }
-        namespace.move(
-            ends.inode, from: (source.parent, source.name), to: target.name, in: target.parent, mount: target.mount,
-            origin: origin.session)
         var known: [(inode: UInt64, record: InodeRecord)] = []
         namespace.forEachKnown(below: ends.inode) { inode, record in
             if record.attributes.kind == .file, !namespace.isStaged(record) { known.append((inode, record)) }
@@ -264,12 +273,12 @@ extension ChangeService {
         }
     }
 
-    /// Runs a rename of objects so that a restart completes it, with what `complete` does to staged files. The staged file
-    /// of the destination has no more say from the moment on at which the rename is sure to be completed.
+    /// Runs a rename of objects so that a restart completes it, with what `complete` does to staged files and the index. The
+    /// staged file of the destination has no more say from the moment on at which the rename is sure to be completed.
     private func journaled(
         _ rename: RenameRecord, _ objects: any ObjectWriting, over replaced: StagedFile?, _ origin: Origin,
         _ complete: (ObjectAttributes?) async throws(CoordinationError) -> Void
-    ) async throws(CoordinationError) -> ObjectAttributes? {
+    ) async throws(CoordinationError) {
         var rename = rename
         rename.client = origin.operation?.client
         rename.operation = origin.operation?.operation ?? 0
@@ -294,9 +303,9 @@ extension ChangeService {
             }
             throw CoordinationError(error)
         }
-        if let replaced { await written.abandon(replaced) }
         try await complete(attributes)
+        if let replaced { await written.abandon(replaced) }
+        // Last: until here a successor does all of it again, the index included.
         work.finish()
-        return attributes
     }
 }

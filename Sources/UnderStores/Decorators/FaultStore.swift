@@ -15,7 +15,7 @@ package final class FaultStore: UnderStore {
         /// The store does what is asked, but the caller hears of an error. For changes; other calls ignore it.
         case lose(StoreError)
         /// As `truncate`, but waiting at the gate after the bytes and then going on; for readers that use what has
-        /// come.
+        /// come. The answer to a lookup, or a page of a listing, waits there when the store has given it.
         case pause(after: UInt64, FaultGate)
     }
 
@@ -57,8 +57,10 @@ package final class FaultStore: UnderStore {
     package func heal() { rules.withLock { $0.removeAll() } }
 
     package func lookup(_ path: ByteString) async throws(StoreError) -> ObjectAttributes? {
-        _ = try await strike(.lookup, path)
-        return try await base.lookup(path)
+        let interruptions = try await strike(.lookup, path)
+        let found = try await base.lookup(path)
+        for interruption in interruptions { try await interruption.gate?.pass() }
+        return found
     }
 
     package func list(_ path: ByteString) -> any DirectoryListing { Listing(base.list(path), of: path, in: self) }
@@ -166,8 +168,10 @@ package final class FaultStore: UnderStore {
         }
 
         func nextPage() async throws(StoreError) -> ListingPage? {
-            _ = try await store.strike(.page, path)
-            return try await base.nextPage()
+            let interruptions = try await store.strike(.page, path)
+            let page = try await base.nextPage()
+            for interruption in interruptions { try await interruption.gate?.pass() }
+            return page
         }
     }
 }

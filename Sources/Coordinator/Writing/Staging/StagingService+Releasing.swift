@@ -111,9 +111,13 @@ extension StagingService {
     /// - Returns: what the store has of it: `.absent` when there is nothing to remove.
     @discardableResult
     package func discard(_ file: StagedFile) async -> WriteCondition {
-        file.state.withLock { state in
+        let isKept = file.state.withLock { state in
             if state.phase == .current { state.phase = .discarded }
+            if case .conflicted = state.phase { return true }
+            return false
         }
+        // A person judges what lost a race.
+        if isKept { return file.base }
         await waitForFlight(file)
         let (target, session) = file.state.withLock { state in
             defer { state.upload = nil }
