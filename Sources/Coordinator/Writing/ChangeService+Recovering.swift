@@ -56,18 +56,16 @@ extension ChangeService {
     private func stand(
         _ file: StagedFile, below root: UInt64, _ mount: MountPoint
     ) async throws(CoordinationError) {
-        if let known = namespace.index.record(file.inode), known.staged == file.number { return }
-        var parent = root
-        for name in file.path.components.dropLast() {
-            guard case .inode(let inode, _) = try await namespace.lookup(parent: parent, name: name) else {
-                // Nothing in the store stands for the directory any more, and the file shall be found all the same.
-                let directory = ObjectAttributes(kind: .directory, modified: .now())
-                parent = namespace.add(directory, as: name, in: parent, mount: mount, origin: nil).inode
-                continue
-            }
-            parent = inode
-        }
+        let known = namespace.index.record(file.inode).flatMap { $0.staged == file.number ? $0 : nil }
+        if let known, namespace.index.path(of: known) == file.path { return }
         guard let name = file.path.components.last else { return }
+        let parent = try await directory(of: file.path, below: root, mount)
+        if let known {
+            // Its rename is in the journal, and the predecessor was killed before the index had it.
+            namespace.move(
+                file.inode, from: (known.parent, known.name), to: name, in: parent, mount: mount, origin: nil)
+            return
+        }
         let metadata = file.target.metadata
         let inode = namespace.index.allocateInode()
         file.state.withLock { $0.target.inode = inode }
@@ -78,5 +76,22 @@ extension ChangeService {
             record.staged = file.number
             record.expiry = .max
         }
+    }
+
+    /// The directory that a path lies in, made in the index where the store has none.
+    private func directory(
+        of path: ByteString, below root: UInt64, _ mount: MountPoint
+    ) async throws(CoordinationError) -> UInt64 {
+        var parent = root
+        for name in path.components.dropLast() {
+            guard case .inode(let inode, _) = try await namespace.lookup(parent: parent, name: name) else {
+                // Nothing in the store stands for the directory any more, and the file shall be found all the same.
+                let directory = ObjectAttributes(kind: .directory, modified: .now())
+                parent = namespace.add(directory, as: name, in: parent, mount: mount, origin: nil).inode
+                continue
+            }
+            parent = inode
+        }
+        return parent
     }
 }

@@ -41,7 +41,7 @@ final class RenameWork: Sendable {
         } else {
             attributes = try await copyObject()
             note(.removing)
-            try await objects.remove(rename.source, if: .none)
+            try await removeObject()
         }
         return attributes
     }
@@ -49,10 +49,12 @@ final class RenameWork: Sendable {
     /// Takes the rename out of the journal, once staged files belong under their new paths as well. Who asks again, of this
     /// coordinator or of the next, is told that it is done.
     func finish() {
-        if let client = rename.client, let bytes = OperationLog.done {
-            try? journal.note(bytes, of: rename.operation, by: client)
+        try? journal.update { (transaction) throws(LMDBError) in
+            if let client = rename.client, let bytes = OperationLog.done {
+                try journal.note(bytes, of: rename.operation, by: client, transaction)
+            }
+            try journal.removeRename(rename.number, transaction)
         }
-        try? journal.removeRename(rename.number)
     }
 
     /// Where something is after the rename; nil when that leaves it alone.
@@ -75,6 +77,16 @@ final class RenameWork: Sendable {
             if: rename.condition)
         changed.store(true, ordering: .releasing)
         return attributes
+    }
+
+    private func removeObject() async throws(StoreError) {
+        guard rename.phase == .removing, let version = rename.sourceVersion else {
+            return try await objects.remove(rename.source, if: .none)
+        }
+        // A predecessor came so far. What has the name since then stays.
+        do throws(StoreError) { try await objects.remove(rename.source, if: .version(version)) } catch {
+            guard error.kind == .versionChanged else { throw error }
+        }
     }
 
     /// Takes away what has been copied, so that a rename that failed leaves its source alone. If that fails too, the

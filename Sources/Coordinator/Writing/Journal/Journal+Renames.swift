@@ -67,9 +67,11 @@ extension Journal {
     }
 
     package func removeRename(_ number: UInt64) throws(LMDBError) {
-        _ = try environment().write { (transaction) throws(LMDBError) in
-            try transaction.remove(renames, Self.key(number))
-        }
+        try update { (transaction) throws(LMDBError) in try removeRename(number, transaction) }
+    }
+
+    func removeRename(_ number: UInt64, _ transaction: LMDBTransaction) throws(LMDBError) {
+        try transaction.remove(renames, Self.key(number))
     }
 
     /// Renames that are not done, oldest first.
