@@ -100,6 +100,23 @@ import Testing
         #expect(bench.object("a") == pattern(1000) && bench.service.conflicts.isEmpty)
     }
 
+    /// A page of a mapping that is written back while the file is sent.
+    @Test func aFileThatChangesWhileItArrivesIsCommittedAtOnceAllTheSame() async throws {
+        let bench = try StagingBench()
+        let file = try await bench.written("a", pattern(1000))
+        let left = bench.memory.put("a", pattern(1000, seed: 9))
+        var error = StoreError(.checksumMismatch, "other bytes")
+        error.made = left
+        let descriptor = try file.descriptor()
+        bench.faults.add(
+            .init(
+                .put, calls: 1...1,
+                .perform { try? [UInt8]([7]).withUnsafeBytes { try descriptor.write($0, at: 1000) } }))
+        bench.faults.add(.init(.put, calls: 1...1, .fail(error)))
+        try await bench.service.commit(file, .close)
+        #expect(bench.object("a") == pattern(1000) + [7] && bench.service.conflicts.isEmpty)
+    }
+
     @Test func anUploadThatTheStoreHasDroppedIsBegunAgain() async throws {
         let bench = try StagingBench()
         let file = try await bench.written("a", pattern(300_000))

@@ -27,7 +27,7 @@ extension StagingService {
                         state.target.base = .version(made)
                         (state.known, state.content, state.snapshot) = (nil, nil, nil)
                     }
-                    await replaceAttempts(of: file, with: [])
+                    await replaceAttempts(of: file, with: Self.isCertain(error) ? [] : [content])
                     throw .store(error)
                 }
                 let mayBeOurs = error.kind == .versionChanged || error.kind == .notFound

@@ -78,25 +78,29 @@ extension S3Store {
         let isEnforced = try await isEnforced(condition, on: key, byComplete: false)
         if !isEnforced { try await check(condition, on: key) }
         var (condition, attempts) = (condition, 0)
+        // What is in the way of the next attempt, here or by the caller, because this one has put it there.
+        var left: ObjectVersion?
         while true {
             attempts += 1
-            let digest = try await digest(of: content)
             do throws(StoreError) {
+                let digest = try await digest(of: content)
                 let made = try await send(key, content, digest, metadata, if: condition)
                 if let md5 = damage(made, digest) {
-                    guard attempts < Self.mostDamaged else {
-                        var error = damaged(key, md5)
-                        error.made = made.version
-                        throw error
-                    }
+                    left = made.version
+                    guard attempts < Self.mostDamaged else { throw damaged(key, md5) }
                     if condition != .none, let version = made.version { condition = .version(version) }
                     continue
                 }
+                left = nil
                 if !isEnforced { try await confirm(made, at: key, condition) }
                 return made
             } catch  where error.kind == .checksumMismatch && !content.hasGivenChecksum && attempts < Self.mostDamaged {
                 // The bytes may have changed between the checksum and the sending.
                 continue
+            } catch {
+                var error = error
+                if error.kind != .versionChanged { error.made = left }
+                throw error
             }
         }
     }
