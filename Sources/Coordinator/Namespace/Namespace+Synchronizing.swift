@@ -50,6 +50,23 @@ extension Namespace {
         await settle()
     }
 
+    /// Stops believing what is known of a name, that it is there or that it is not.
+    func doubt(_ name: ByteString, in parent: UInt64) {
+        index.update { transaction in
+            if var directory = transaction.record(parent) {
+                directory.listedUntil = 0
+                transaction.setRecord(parent, directory)
+            }
+            switch transaction.child(of: parent, named: name) {
+            case .inode(let inode, var record):
+                record.expiry = record.expiry == .max ? .max : 0
+                transaction.setRecord(inode, record)
+            case .absent: transaction.setAbsent(parent, name, until: 0)
+            case nil: break
+            }
+        }
+    }
+
     private func expireRecord(_ inode: UInt64) {
         index.update { transaction in
             guard var record = transaction.record(inode) else { return }

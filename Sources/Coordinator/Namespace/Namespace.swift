@@ -94,7 +94,7 @@ package final class Namespace: Sendable {
         default: break
         }
         return try await flights.run(NameKey(parent: parent, name: name)) { [self] () async throws(CoordinationError) in
-            try await refresh(parent: parent, directory: directory, name: name, mount: mount)
+            try await ask(parent: parent, directory: directory, name: name, mount: mount)
         }
     }
 
@@ -172,7 +172,9 @@ package final class Namespace: Sendable {
         notify(names: [(record.parent, record.name)], inodes: [inode])
     }
 
-    private func refresh(
+    /// Finds a name by a look at the store, whatever is believed of it. Throws ESTALE (the directory is gone), or what the
+    /// store's error maps to.
+    func ask(
         parent: UInt64, directory: InodeRecord, name: ByteString, mount: MountPoint
     ) async throws(CoordinationError) -> Found {
         let path = try storePath(of: directory).appending(component: name)

@@ -71,7 +71,11 @@ extension ClientSession {
             created.entry.attributes = grant.opened.attributes
             return Answer(body: .created(created), descriptors: grant.descriptors)
         }
-        let answer = try await create(request, as: key)
+        let answer: Answer
+        do throws(CoordinationError) { answer = try await create(request, as: key) } catch {
+            services.operations.noteRefusal(of: key)
+            throw error
+        }
         // A staged file has it noted with its record.
         if case .created(let created) = answer.body, !created.opened.staged.isNew {
             services.operations.note(.entry(created.entry), key)
@@ -89,10 +93,11 @@ extension ClientSession {
         var descriptors: [Descriptor] = []
     }
 
-    private func origin(_ caller: WireCaller) -> ChangeService.Origin {
+    private func origin(_ caller: WireCaller, _ operation: OperationLog.Key? = nil) -> ChangeService.Origin {
         // The kernel has checked the caller (default_permissions), and a mount process of root or of this user is
         // believed; others are not served at all.
-        ChangeService.Origin(session: number, caller: Caller(uid: caller.uid, gid: caller.gid, isChecked: true))
+        ChangeService.Origin(
+            session: number, caller: Caller(uid: caller.uid, gid: caller.gid, isChecked: true), operation: operation)
     }
 
     private func change(
@@ -106,59 +111,59 @@ extension ClientSession {
             return entry(
                 try await changes.makeNode(
                     request.parent, ByteString(request.name), mode: request.mode, device: request.device,
-                    origin(request.caller)))
+                    origin(request.caller, operation)))
         case .makeDirectory(let request):
             _ = try visible(request.parent)
             return entry(
                 try await changes.makeDirectory(
-                    request.parent, ByteString(request.name), mode: request.mode, origin(request.caller)))
+                    request.parent, ByteString(request.name), mode: request.mode, origin(request.caller, operation)))
         case .makeSymbolicLink(let request):
             _ = try visible(request.parent)
             return entry(
                 try await changes.makeLink(
                     request.parent, ByteString(request.name), target: ByteString(request.target),
-                    origin(request.caller)))
+                    origin(request.caller, operation)))
         case .makeHardLink(let request):
             _ = try visible(request.parent)
             _ = try visible(request.inode)
             return entry(
                 try await changes.makeHardLink(
-                    to: request.inode, request.parent, ByteString(request.name), origin(request.caller)))
+                    to: request.inode, request.parent, ByteString(request.name), origin(request.caller, operation)))
         case .remove(let request):
             _ = try visible(request.parent)
             if request.directory {
-                try await changes.removeDirectory(request.parent, ByteString(request.name), origin(request.caller))
+                try await changes.removeDirectory(
+                    request.parent, ByteString(request.name), origin(request.caller, operation))
             } else {
-                try await changes.removeFile(request.parent, ByteString(request.name), origin(request.caller))
+                try await changes.removeFile(
+                    request.parent, ByteString(request.name), origin(request.caller, operation))
             }
             return Answer(body: .done(.init()))
         case .rename(let request):
             _ = try visible(request.parent)
             _ = try visible(request.newParent)
-            var origin = origin(request.caller)
-            origin.operation = operation
             try await changes.rename(
                 request.parent, ByteString(request.name), to: request.newParent, ByteString(request.newName),
-                flags: request.flags, origin)
+                flags: request.flags, origin(request.caller, operation))
             return Answer(body: .done(.init()))
         case .setAttributes(let request):
             if let nameless = await visibleNameless(request.inode) {
                 return entry(
                     try await changes.changeNameless(
-                        request.inode, nameless, request.change, origin(request.caller)))
+                        request.inode, nameless, request.change, origin(request.caller, operation)))
             }
             _ = try visible(request.inode)
-            return entry(try await changes.change(request.inode, request.change, origin(request.caller)))
+            return entry(try await changes.change(request.inode, request.change, origin(request.caller, operation)))
         case .setExtendedAttribute(let request):
             _ = try visible(request.inode)
             try await changes.setExtendedAttribute(
                 request.inode, ByteString(request.name), ByteString(request.value),
-                flags: CInt(truncatingIfNeeded: request.flags), origin(request.caller))
+                flags: CInt(truncatingIfNeeded: request.flags), origin(request.caller, operation))
             return Answer(body: .done(.init()))
         case .removeExtendedAttribute(let request):
             _ = try visible(request.inode)
             try await changes.setExtendedAttribute(
-                request.inode, ByteString(request.name), nil, flags: 0, origin(request.caller))
+                request.inode, ByteString(request.name), nil, flags: 0, origin(request.caller, operation))
             return Answer(body: .done(.init()))
         default: throw CoordinationError(.notSupported, "the coordinator does not take this message")
         }
@@ -174,8 +179,7 @@ extension ClientSession {
         _ request: WireCreate, as operation: OperationLog.Key? = nil
     ) async throws(CoordinationError) -> Answer {
         _ = try visible(request.parent)
-        var origin = origin(request.caller)
-        origin.operation = operation
+        let origin = origin(request.caller, operation)
         let flags = CInt(truncatingIfNeeded: request.flags)
         let grant: LeaseService.Grant
         do throws(CoordinationError) {

@@ -139,10 +139,14 @@ extension ChangeService {
         let objects = try objects(mount)
         let version = record.attributes.version
         try await namespace.keeping([inode]) { () async throws(CoordinationError) in
-            let copied = try await storing(mount) { () async throws(StoreError) in
+            let metadata = try await storing(mount) { () async throws(StoreError) in
                 var metadata = try await objects.metadata(of: path)?.metadata ?? mount.metadata(of: record)
                 change(&metadata)
-                return try await objects.copy(
+                return metadata
+            }
+            try intend(mount, path, of: (inode, record), giving: metadata, origin)
+            let copied = try await storing(mount) { () async throws(StoreError) in
+                try await objects.copy(
                     path, expecting: version, to: path, metadata: metadata,
                     if: version.map { .version($0) } ?? .none)
             }
@@ -209,13 +213,24 @@ extension ChangeService {
         try await locks.withClaims(claims(on: inode)) { () async throws(CoordinationError) in
             let (record, found, path) = try await known(inode)
             guard let mount = found, try writable(record).number == mount.number else { return }
+            let isRepeated = earlier(origin) != nil
             if let files = mount.store.fileWriting {
+                if flags != 0 || value == nil, !isRepeated {
+                    let isSet = (try? await files.extendedAttribute(path, name, as: origin.caller)) != nil
+                    // Else the call itself says what is wrong.
+                    if isSet == (flags & Self.creates == 0) { try intend(mount, path, of: (inode, record), origin) }
+                }
                 try await filing {
                     () async throws(FileFailure) in
                     if let value {
+                        let flags = isRepeated ? flags & ~Self.creates : flags
                         try await files.setExtendedAttribute(path, name, value, flags: flags, as: origin.caller)
-                    } else {
+                        return
+                    }
+                    do throws(FileFailure) {
                         try await files.removeExtendedAttribute(path, name, as: origin.caller)
+                    } catch {
+                        guard isRepeated, error.errorNumber == ENODATA else { throw error }
                     }
                 }
                 namespace.change(inode, origin: origin.session) { $0.expiry = $0.expiry == .max ? .max : 0 }
@@ -228,6 +243,7 @@ extension ChangeService {
                 throw CoordinationError(.notPermitted, "the root of \(mount.source) has no attributes of its own")
             }
             var all = try await attributes(record, mount, path)
+            if isRepeated, all[name] == value { return }
             if flags & Self.creates != 0, all[name] != nil {
                 throw CoordinationError(.fileExists, "\(name) is set already")
             }
@@ -287,11 +303,13 @@ extension ChangeService {
         if let file = written.file(of: record) {
             var metadata = file.target.metadata
             metadata.extendedAttributes = plain
+            try intend(mount, path, of: (inode, record), origin)
             if try await staging.setMetadata(file, metadata) { return }
         }
         if record.attributes.kind == .directory {
             var metadata = mount.metadata(of: record)
             metadata.extendedAttributes = plain
+            try intend(mount, path, of: (inode, record), origin)
             _ = try await storing(mount) { () async throws(StoreError) in
                 try await objects.makeDirectory(path, metadata)
             }

@@ -25,6 +25,15 @@ extension ChangeService {
     ) async throws(CoordinationError) -> Created {
         try await withPlace(parent, name) { (place) async throws(CoordinationError) in
             if let files = place.mount.store.fileWriting {
+                if let made = try await made(place, origin, { $0.attributes.kind == .file }) {
+                    let descriptor = try await filing { () async throws(FileFailure) in
+                        try await files.open(place.path, flags: flags, identity: nil, as: origin.caller)
+                    }
+                    return Created(
+                        inode: made.inode, record: made.record, mount: place.mount, path: place.path,
+                        content: .source(descriptor))
+                }
+                try await intendCreation(place, origin)
                 let (descriptor, attributes) = try await filing {
                     () async throws(FileFailure) in
                     try await files.create(place.path, flags: flags, mode: mode, as: origin.caller)

@@ -29,6 +29,9 @@ extension ChangeService {
             }
             for work in renames { work.finish() }
         }
+        for mount in volume.mounts where !mount.isReadOnly {
+            if let root = root(of: mount) { await settleIntents(mount, below: root) }
+        }
     }
 
     /// What a rename has moved goes to its new name in the index as well, where the predecessor did not come so far.
@@ -40,7 +43,7 @@ extension ChangeService {
     }
 
     /// The name at a path, if the index has its directory.
-    private func known(_ path: ByteString, below root: UInt64) -> (parent: UInt64, name: ByteString)? {
+    func known(_ path: ByteString, below root: UInt64) -> (parent: UInt64, name: ByteString)? {
         var parent = root
         for name in path.components.dropLast() {
             guard case .inode(let inode, _) = namespace.index.child(of: parent, named: name) else { return nil }

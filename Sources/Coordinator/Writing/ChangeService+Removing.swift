@@ -9,10 +9,12 @@ extension ChangeService {
     /// unlink(2). Open files go on: on a store that loses the bytes, what they read is fetched whole before.
     func removeFile(_ parent: UInt64, _ name: ByteString, _ origin: Origin) async throws(CoordinationError) {
         try await withPlace(parent, name) { (place) async throws(CoordinationError) in
+            if try await isRemoved(place, origin) { return }
             let (inode, record) = try await existing(place)
             guard record.attributes.kind != .directory else {
                 throw CoordinationError(.isDirectory, "\(place.path) is a directory")
             }
+            try intend(place.mount, place.path, of: (inode, record), origin)
             if let files = place.mount.store.fileWriting {
                 let held = await hold(inode, record, place.path, files)
                 try await filing {
@@ -77,6 +79,7 @@ extension ChangeService {
     /// rmdir(2).
     func removeDirectory(_ parent: UInt64, _ name: ByteString, _ origin: Origin) async throws(CoordinationError) {
         let place = try place(parent, name)
+        if try await isRemoved(place, origin) { return }
         let (directory, found) = try await existing(place)
         guard found.attributes.kind == .directory else {
             throw CoordinationError(.notDirectory, "\(place.path) is not a directory")
@@ -87,12 +90,14 @@ extension ChangeService {
                 throw CoordinationError(.noSuchFileOrDirectory, "\(place.path) does not exist")
             }
             if let files = place.mount.store.fileWriting {
+                try intend(place.mount, place.path, of: (directory, record), origin)
                 try await filing {
                     () async throws(FileFailure) in try await files.removeDirectory(place.path, as: origin.caller)
                 }
             } else {
                 let objects = try objects(place.mount)
                 try await requireEmpty(directory, place)
+                try intend(place.mount, place.path, of: (directory, record), origin)
                 try await keepDirectory(place, objects)
                 try await storing(place.mount) { () async throws(StoreError) in
                     try await objects.removeDirectory(place.path)

@@ -34,6 +34,7 @@ extension ChangeService {
         for _ in 0..<16 {
             let source = try place(parent, name)
             let target = try place(newParent, newName)
+            if source.mount.store.fileWriting != nil, try await isRenamed(source, target, origin) { return }
             let moved = try await existing(source)
             let replaced = try await standing(target)
             let trees = [moved, replaced].compactMap { found in
@@ -118,6 +119,8 @@ extension ChangeService {
             let held = isFile ? try? await files.hold(ends.target.path) : nil
             noteNameless(replaced.inode, replaced.record, held)
         }
+        try intend(
+            ends.source.mount, ends.source.path, and: ends.target.path, of: (ends.inode, ends.record), origin)
         try await filing {
             () async throws(FileFailure) in
             try await files.rename(ends.source.path, to: ends.target.path, flags: ends.flags, as: origin.caller)

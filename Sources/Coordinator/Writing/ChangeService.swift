@@ -125,8 +125,10 @@ final class ChangeService: Sendable {
         _ parent: UInt64, _ name: ByteString, mode: UInt32, _ origin: Origin
     ) async throws(CoordinationError) -> Result {
         try await withPlace(parent, name) { (place) async throws(CoordinationError) in
+            if let made = try await made(place, origin, { $0.attributes.kind == .directory }) { return made }
             let now = MonotonicClock.now()
             if let files = place.mount.store.fileWriting {
+                try await intendCreation(place, origin)
                 let made = try await filing {
                     () async throws(FileFailure) in
                     try await files.makeDirectory(place.path, mode: mode, as: origin.caller)
@@ -135,6 +137,7 @@ final class ChangeService: Sendable {
             }
             let objects = try objects(place.mount)
             try await requireAbsent(place)
+            try await intendCreation(place, origin)
             let metadata = newMetadata(place, S_IFDIR | mode & 0o7777, origin)
             let made = try await storing(place.mount) { () async throws(StoreError) in
                 try await objects.makeDirectory(place.path, metadata)
@@ -154,7 +157,12 @@ final class ChangeService: Sendable {
         _ parent: UInt64, _ name: ByteString, mode: UInt32, device: UInt64, _ origin: Origin
     ) async throws(CoordinationError) -> Result {
         try await withPlace(parent, name) { (place) async throws(CoordinationError) in
+            if let made = try await made(place, origin, { $0.isNode(mode) }) {
+                if let file = written.file(of: made.record) { try await commitUnopened(file) }
+                return made
+            }
             if let files = place.mount.store.fileWriting {
+                try await intendCreation(place, origin)
                 let made = try await filing {
                     () async throws(FileFailure) in
                     try await files.makeNode(place.path, mode: mode, device: device, as: origin.caller)
@@ -165,12 +173,20 @@ final class ChangeService: Sendable {
                 throw CoordinationError(.notPermitted, "\(place.mount.source) has no devices, pipes and sockets")
             }
             try await requireAbsent(place)
-            let created = try await createStaged(place, mode: mode, origin)
-            try await locks.withClaims(ChangeLocks.Claims(names: [], inodes: [created.inode]), isNested: true) {
-                () async throws(CoordinationError) in
-                try await written.commitUnopened(created.file)
-            }
+            try await intendCreation(place, origin)
+            var unanswered = origin
+            // It is answered when it is in the store.
+            unanswered.operation = nil
+            let created = try await createStaged(place, mode: mode, unanswered)
+            try await commitUnopened(created.file)
             return (created.inode, try namespace.record(created.inode))
+        }
+    }
+
+    private func commitUnopened(_ file: StagedFile) async throws(CoordinationError) {
+        try await locks.withClaims(ChangeLocks.Claims(names: [], inodes: [file.inode]), isNested: true) {
+            () async throws(CoordinationError) in
+            try await written.commitUnopened(file)
         }
     }
 
@@ -178,7 +194,13 @@ final class ChangeService: Sendable {
         _ parent: UInt64, _ name: ByteString, target: ByteString, _ origin: Origin
     ) async throws(CoordinationError) -> Result {
         try await withPlace(parent, name) { (place) async throws(CoordinationError) in
+            if let made = try await made(place, origin, { $0.attributes.kind == .symbolicLink }),
+                (try? await place.mount.store.readLink(place.path)) == target
+            {
+                return made
+            }
             if let files = place.mount.store.fileWriting {
+                try await intendCreation(place, origin)
                 let made = try await filing {
                     () async throws(FileFailure) in
                     try await files.makeLink(place.path, target: target, as: origin.caller)
@@ -187,6 +209,7 @@ final class ChangeService: Sendable {
             }
             let objects = try objects(place.mount)
             try await requireAbsent(place)
+            try await intendCreation(place, origin)
             let metadata = newMetadata(place, S_IFLNK | 0o777, origin)
             let made = try await storing(place.mount) { () async throws(StoreError) in
                 try await objects.makeLink(place.path, target: target, metadata, if: .absent)
@@ -209,12 +232,21 @@ final class ChangeService: Sendable {
                 throw CoordinationError(.notPermitted, "\(place.mount.source) has no hard links")
             }
             let existing = try namespace.storePath(of: record)
+            if let made = try await made(place, origin, { isOneFile($0, record, place.mount) }) {
+                return try namespace.link(
+                    inode, made.record.attributes, as: name, in: parent, mount: place.mount, origin: origin.session)
+            }
+            try await intendCreation(place, origin)
             let made = try await filing {
                 () async throws(FileFailure) in
                 try await files.makeHardLink(place.path, to: existing, as: origin.caller)
             }
             return try namespace.link(inode, made, as: name, in: parent, mount: place.mount, origin: origin.session)
         }
+    }
+
+    private func isOneFile(_ one: InodeRecord, _ other: InodeRecord, _ mount: MountPoint) -> Bool {
+        one.attributes.version != nil && mount.identity(of: one.attributes) == mount.identity(of: other.attributes)
     }
 
     // MARK: Errors and metadata
@@ -258,6 +290,18 @@ final class ChangeService: Sendable {
             if mode & S_IFMT == S_IFDIR { metadata.mode = mode | S_ISGID }
         }
         return metadata
+    }
+}
+
+extension InodeRecord {
+    /// Whether it may be what mknod(2) makes with this mode.
+    fileprivate func isNode(_ mode: UInt32) -> Bool {
+        let type = mode & S_IFMT == 0 ? S_IFREG : mode & S_IFMT
+        return switch attributes.kind {
+        case .file: type == S_IFREG
+        case .special: attributes.specialMode.map { $0 & S_IFMT == type } ?? false
+        case .directory, .symbolicLink: false
+        }
     }
 }
 

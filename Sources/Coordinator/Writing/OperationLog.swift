@@ -7,8 +7,8 @@ import SystemPackage
 
 /// Lets a change that a client sends again, after it lost its connection or the coordinator its life, be done once.
 ///
-/// An answer is in the journal before it is sent. Between the change and the journal lies a moment in which a kill loses
-/// the answer: then the change is tried again, and what cannot be done twice (a name that exists now) fails.
+/// An answer is in the journal before it is sent. A kill between the change and its answer leaves the intent of the change
+/// there (`ChangeIntent`), by which the successor judges what has been done already.
 final class OperationLog: Sendable {
     struct Key: Hashable, Sendable {
         let client: ByteString
@@ -113,6 +113,9 @@ final class OperationLog: Sendable {
         envelope.entry.attributes.inode = inode
         return try? envelope.serializedBytes()
     }
+
+    /// A change whose failure is not kept was refused: when it is sent again, it is a new one.
+    func noteRefusal(of key: Key) { try? journal.removeIntent(of: key) }
 
     /// Keeps an answer for the case that the operation is sent again.
     func note(_ body: WireEnvelope.OneOf_Body, _ key: Key) {

@@ -15,7 +15,7 @@ package final class FaultStore: UnderStore {
         /// The store does what is asked, but the caller hears of an error. For changes; other calls ignore it.
         case lose(StoreError)
         /// As `truncate`, but waiting at the gate after the bytes and then going on; for readers that use what has
-        /// come. The answer to a lookup, or a page of a listing, waits there when the store has given it.
+        /// come. The answer to a lookup or a change, or a page of a listing, waits there when the store has given it.
         case pause(after: UInt64, FaultGate)
     }
 
@@ -120,11 +120,12 @@ package final class FaultStore: UnderStore {
         _ body: (any ObjectWriting) async throws(StoreError) -> Answer
     ) async throws(StoreError) -> Answer {
         var lost: StoreError?
-        _ = try await strike(operation, path, range: range, losing: &lost)
+        let interruptions = try await strike(operation, path, range: range, losing: &lost)
         guard let writer = base.objectWriting else {
             throw StoreError(.unsupported, "the objects of \(identity) are not written as a whole")
         }
         let answer = try await body(writer)
+        for interruption in interruptions { try await interruption.gate?.pass() }
         if let lost { throw lost }
         return answer
     }

@@ -7,7 +7,7 @@ extension Journal {
     package static let operationsPerClient = 4096
 
     /// `client` has 16 bytes.
-    private static func key(_ client: ByteString, _ operation: UInt64) -> [UInt8] { client.bytes + key(operation) }
+    static func key(_ client: ByteString, _ operation: UInt64) -> [UInt8] { client.bytes + key(operation) }
 
     /// The answer to an operation that is done; nil when it is not known.
     package func result(of operation: UInt64, by client: ByteString) throws(LMDBError) -> [UInt8]? {
@@ -27,6 +27,7 @@ extension Journal {
         _ result: [UInt8], of operation: UInt64, by client: ByteString, _ transaction: LMDBTransaction
     ) throws(LMDBError) {
         try transaction.put(operations, Self.key(client, operation), result)
+        try transaction.remove(intents, Self.key(client, operation))
         guard operation > UInt64(Self.operationsPerClient) else { return }
         let oldest = operation - UInt64(Self.operationsPerClient)
         var stale: [[UInt8]] = []
@@ -61,13 +62,15 @@ extension Journal {
     /// Forgets a client that will not come back.
     package func forgetOperations(of client: ByteString) throws(LMDBError) {
         try environment().write { (transaction) throws(LMDBError) in
-            var keys: [[UInt8]] = []
-            try transaction.scan(operations, from: client.bytes) { key, _ in
-                guard key.prefix(client.count).elementsEqual(client.bytes) else { return false }
-                keys.append(Array(key))
-                return true
+            for table in [operations, intents] {
+                var keys: [[UInt8]] = []
+                try transaction.scan(table, from: client.bytes) { key, _ in
+                    guard key.prefix(client.count).elementsEqual(client.bytes) else { return false }
+                    keys.append(Array(key))
+                    return true
+                }
+                for key in keys { try transaction.remove(table, key) }
             }
-            for key in keys { try transaction.remove(operations, key) }
         }
     }
 }

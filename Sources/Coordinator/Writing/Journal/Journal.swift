@@ -21,7 +21,7 @@ package final class Journal: Sendable {
         var numbersEnd: UInt64 = 0
     }
 
-    let staged, parts, uploads, renames, operations, meta, damaged: LMDBTable
+    let staged, parts, uploads, renames, operations, meta, damaged, intents: LMDBTable
     private let state: Lock<State>
     private let attempts: OpeningAttempts
     let logger: Logger
@@ -54,7 +54,7 @@ package final class Journal: Sendable {
         }
         (staged, parts, uploads) = (opened.tables[0], opened.tables[1], opened.tables[2])
         (renames, operations) = (opened.tables[3], opened.tables[4])
-        (meta, damaged) = (opened.tables[5], opened.tables[6])
+        (meta, damaged, intents) = (opened.tables[5], opened.tables[6], opened.tables[7])
         state = Lock(State(environment: opened.environment, reports: opened.reports))
         let boot = Array(bootIdentifier.utf8)
         let (environment, table, key) = (opened.environment, meta, Array("boot".utf8))
@@ -72,7 +72,7 @@ package final class Journal: Sendable {
     }
 
     private static func open(_ path: String) throws(LMDBError) -> Opened {
-        let names = ["staged", "parts", "uploads", "renames", "operations", "meta", "damaged"]
+        let names = ["staged", "parts", "uploads", "renames", "operations", "meta", "damaged", "intents"]
         let environment = try LMDBEnvironment(
             path: path, capacity: capacity, tables: UInt32(names.count), durability: .processOnly)
         var tables: [LMDBTable] = []
