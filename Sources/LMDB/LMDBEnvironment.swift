@@ -3,10 +3,10 @@ import Glibc
 import Platform
 
 /// A failed LMDB call (http://www.lmdb.tech/doc/group__errors.html, or an errno).
-package struct LMDBError: Error, Hashable, Sendable, CustomStringConvertible {
+public struct LMDBError: Error, Hashable, Sendable, CustomStringConvertible {
     package let code: CInt
-    package init(_ code: CInt) { self.code = code }
-    package var description: String { String(cString: mdb_strerror(code)) }
+    @usableFromInline package init(_ code: CInt) { self.code = code }
+    public var description: String { String(cString: mdb_strerror(code)) }
 
     /// MDB_MAP_FULL: the environment has reached its size.
     package var isFull: Bool { code == MDB_MAP_FULL }
@@ -16,7 +16,7 @@ package struct LMDBError: Error, Hashable, Sendable, CustomStringConvertible {
         [MDB_CORRUPTED, MDB_PAGE_NOTFOUND, MDB_PANIC, MDB_MAP_FULL, EIO, ENOSPC, EDQUOT, EROFS, EFBIG].contains(code)
     }
 
-    static func check(_ code: CInt) throws(LMDBError) {
+    @usableFromInline static func check(_ code: CInt) throws(LMDBError) {
         guard code == MDB_SUCCESS else { throw LMDBError(code) }
     }
 }
@@ -29,7 +29,9 @@ package struct LMDBTable: Hashable, Sendable {
 /// An LMDB environment: a memory-mapped, crash-safe, ordered key-value file with one writer and many readers.
 ///
 /// Keys are 1…511 bytes, ordered bytewise. Any thread; write transactions exclude each other.
-package final class LMDBEnvironment: @unchecked Sendable {
+///
+/// Public as `Lock` is, for its transactions.
+public final class LMDBEnvironment: @unchecked Sendable {
     package enum Durability: Sendable {
         /// A committed transaction survives a power cut: commit waits for the disk.
         case durable
@@ -70,28 +72,34 @@ package final class LMDBEnvironment: @unchecked Sendable {
     }
 
     /// Runs `body` on a consistent snapshot. Buffers that it is given are valid only inside.
-    package func read<Result, Failure: Error>(
+    @inlinable public func read<Result, Failure: Error>(
         _ body: (LMDBTransaction) throws(Failure) -> Result, orOnFailure fallback: (LMDBError) -> Result
     ) throws(Failure) -> Result {
-        var transaction: OpaquePointer?
-        let code = mdb_txn_begin(raw, nil, UInt32(MDB_RDONLY), &transaction)
-        guard code == MDB_SUCCESS, let transaction else { return fallback(LMDBError(code)) }
-        defer { mdb_txn_abort(transaction) }
-        return try body(LMDBTransaction(raw: transaction))
+        let transaction: LMDBTransaction
+        do throws(LMDBError) { transaction = try begin(isReading: true) } catch { return fallback(error) }
+        defer { transaction.abort() }
+        return try body(transaction)
     }
 
     /// Runs `body` in a write transaction and commits; a thrown error aborts it. Waits for other writers; never suspends.
-    package func write<Result>(_ body: (LMDBTransaction) throws(LMDBError) -> Result) throws(LMDBError) -> Result {
-        var transaction: OpaquePointer?
-        try LMDBError.check(mdb_txn_begin(raw, nil, 0, &transaction))
-        guard let transaction else { throw LMDBError(CInt(MDB_PANIC)) }
+    @inlinable public func write<Result>(
+        _ body: (LMDBTransaction) throws(LMDBError) -> Result
+    ) throws(LMDBError) -> Result {
+        let transaction = try begin(isReading: false)
         let result: Result
-        do throws(LMDBError) { result = try body(LMDBTransaction(raw: transaction)) } catch {
-            mdb_txn_abort(transaction)
+        do throws(LMDBError) { result = try body(transaction) } catch {
+            transaction.abort()
             throw error
         }
-        try LMDBError.check(mdb_txn_commit(transaction))
+        try transaction.commit()
         return result
+    }
+
+    @usableFromInline func begin(isReading: Bool) throws(LMDBError) -> LMDBTransaction {
+        var transaction: OpaquePointer?
+        try LMDBError.check(mdb_txn_begin(raw, nil, isReading ? UInt32(MDB_RDONLY) : 0, &transaction))
+        guard let transaction else { throw LMDBError(CInt(MDB_PANIC)) }
+        return LMDBTransaction(raw: transaction)
     }
 
     /// Flushes what `.processOnly` left to the kernel.

@@ -2,8 +2,11 @@ import CLMDB
 import Platform
 
 /// A read or write transaction; valid only inside the closure that was given it.
-package struct LMDBTransaction {
+public struct LMDBTransaction {
     let raw: OpaquePointer
+
+    @usableFromInline func abort() { mdb_txn_abort(raw) }
+    @usableFromInline func commit() throws(LMDBError) { try LMDBError.check(mdb_txn_commit(raw)) }
 
     /// The value of `key`; the buffer is valid until the transaction ends or writes.
     package func get(_ table: LMDBTable, _ key: [UInt8]) throws(LMDBError) -> UnsafeRawBufferPointer? {

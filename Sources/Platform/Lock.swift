@@ -5,11 +5,14 @@ import Glibc
 /// It wraps a pthread mutex because `Synchronization.Mutex` of Swift 6.3 hands over through the kernel without
 /// spinning and is slow under contention (swiftlang/swift#88440). The state lives behind a pointer, which avoids the
 /// runtime exclusivity check of a class property. Never call out (reply, store, closure parameter, logger) under it.
-package final class Lock<State>: @unchecked Sendable {
-    private let mutex: UnsafeMutablePointer<pthread_mutex_t>
-    private let state: UnsafeMutablePointer<State>
+///
+/// Public, because Swift 6.3 inlines and specialises across modules what is public only: generic code that runs unspecialised
+/// asks for its types at each call.
+public final class Lock<State>: @unchecked Sendable {
+    @usableFromInline let mutex: UnsafeMutablePointer<pthread_mutex_t>
+    @usableFromInline let state: UnsafeMutablePointer<State>
 
-    package init(_ initial: sending State) {
+    @inlinable public init(_ initial: sending State) {
         mutex = .allocate(capacity: 1)
         mutex.initialize(to: pthread_mutex_t())
         pthread_mutex_init(mutex, nil)
@@ -17,7 +20,7 @@ package final class Lock<State>: @unchecked Sendable {
         state.initialize(to: initial)
     }
 
-    deinit {
+    @inlinable deinit {
         pthread_mutex_destroy(mutex)
         mutex.deallocate()
         state.deinitialize(count: 1)
@@ -25,8 +28,8 @@ package final class Lock<State>: @unchecked Sendable {
     }
 
     /// Runs `body` with exclusive access to the state. Any thread; not re-entrant.
-    @inline(__always)
-    package func withLock<Result, Failure: Error>(
+    @inlinable @inline(__always)
+    public func withLock<Result, Failure: Error>(
         _ body: (inout State) throws(Failure) -> Result
     ) throws(Failure) -> Result {
         pthread_mutex_lock(mutex)

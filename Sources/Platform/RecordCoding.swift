@@ -1,13 +1,15 @@
 /// Writes the little-endian fields of a stored record one after another.
 ///
 /// A record starts with a format number of its owner's, so that a later release can tell it apart.
-package struct RecordWriter: Sendable {
-    @usableFromInline package private(set) var bytes: [UInt8] = []
+///
+/// Public as `Lock` is.
+public struct RecordWriter: Sendable {
+    @usableFromInline package internal(set) var bytes: [UInt8] = []
 
     package init() {}
 
-    @inlinable package mutating func integer(_ value: some FixedWidthInteger) {
-        withUnsafeBytes(of: value.littleEndian) { append($0) }
+    @inlinable public mutating func integer(_ value: some FixedWidthInteger) {
+        withUnsafeBytes(of: value.littleEndian) { bytes.append(contentsOf: $0) }
     }
 
     /// A 16-bit length, then the bytes. Names, versions and keys are all far shorter than 64 KiB; the rest is cut off.
@@ -28,17 +30,15 @@ package struct RecordWriter: Sendable {
     }
 
     /// Whether there is a value, then the value.
-    @inlinable package mutating func optional<Value>(_ value: Value?, _ write: (inout RecordWriter, Value) -> Void) {
+    @inlinable public mutating func optional<Value>(_ value: Value?, _ write: (inout RecordWriter, Value) -> Void) {
         integer(value == nil ? 0 as UInt8 : 1)
         if let value { write(&self, value) }
     }
-
-    @usableFromInline mutating func append(_ part: UnsafeRawBufferPointer) { bytes.append(contentsOf: part) }
 }
 
 /// Reads what `RecordWriter` wrote, from bytes that may be damaged or hostile: every method returns nil rather than read
 /// past the end, and nothing is allocated for a length that the bytes do not have.
-package struct RecordReader {
+public struct RecordReader {
     @usableFromInline let buffer: UnsafeRawBufferPointer
     @usableFromInline var offset = 0
 
@@ -48,7 +48,7 @@ package struct RecordReader {
     /// Whether all was read. A record with bytes behind its last field is not one that was written.
     package var isAtEnd: Bool { offset == buffer.count }
 
-    @inlinable package mutating func integer<Value: FixedWidthInteger>(_: Value.Type) -> Value? {
+    @inlinable public mutating func integer<Value: FixedWidthInteger>(_: Value.Type) -> Value? {
         let size = MemoryLayout<Value>.size
         guard buffer.count - offset >= size else { return nil }
         defer { offset += size }
@@ -72,7 +72,7 @@ package struct RecordReader {
     }
 
     /// `.some(nil)` for an absent value, nil for damage.
-    @inlinable package mutating func optional<Value>(_ read: (inout RecordReader) -> Value?) -> Value?? {
+    @inlinable public mutating func optional<Value>(_ read: (inout RecordReader) -> Value?) -> Value?? {
         switch integer(UInt8.self) {
         case 0: return .some(nil)
         case 1: return read(&self).map { .some($0) }
