@@ -20,26 +20,13 @@ package struct Fingerprint: Hashable, Sendable {
     package init() { self.init(crc32c: 0, crc64: 0, length: 0) }
 
     /// Adds bytes at the end.
-    package mutating func update(_ bytes: UnsafeRawBufferPointer) {
+    package mutating func update(_ bytes: UnsafeRawBufferPointer) { update(bytes, crc32c: CRC32C.of(bytes)) }
+
+    /// Adds bytes at the end, whose CRC32C the caller has.
+    package mutating func update(_ bytes: UnsafeRawBufferPointer, crc32c value: UInt32) {
         guard let base = bytes.baseAddress?.assumingMemoryBound(to: UInt8.self) else { return }
-        crc32c = CRC32C.continuing(crc32c, with: bytes)
+        crc32c = CRC32C.joining(crc32c, value, count: UInt64(bytes.count))
         crc64 = crc64_ecma_refl(crc64, base, UInt64(bytes.count))
         length += UInt64(bytes.count)
-    }
-}
-
-extension CRC32C {
-    /// The CRC32C of some bytes of which `value` is that of the first, and `bytes` are the rest.
-    package static func continuing(_ value: UInt32, with bytes: UnsafeRawBufferPointer) -> UInt32 {
-        var pointer = UnsafeMutablePointer(mutating: bytes.baseAddress?.assumingMemoryBound(to: UInt8.self))
-        var remaining = bytes.count
-        var state = ~value
-        while remaining > 0 {
-            let step = min(remaining, Int(Int32.max))
-            state = crc32_iscsi(pointer, Int32(step), state)
-            pointer = pointer.map { $0 + step }
-            remaining -= step
-        }
-        return ~state
     }
 }

@@ -32,11 +32,32 @@ struct ChecksumTests {
         }
     }
 
+    @Test("the checksums of two halves make that of the whole", arguments: [0, 1, 63, 4096, 9999, 10_007])
+    func joining(length: Int) {
+        let bytes = (0..<10_007).map { UInt8(truncatingIfNeeded: $0 &* 31 >> 3) }
+        let (first, second) = (CRC32C(bytes[..<length]), CRC32C(bytes[length...]))
+        let joined = CRC32C.joining(first.value, second.value, count: UInt64(bytes.count - length))
+        #expect(joined == CRC32C(bytes[...]).value)
+        var print = Fingerprint()
+        bytes.withUnsafeBytes { all in
+            print.update(UnsafeRawBufferPointer(rebasing: all[..<length]))
+            print.update(UnsafeRawBufferPointer(rebasing: all[length...]), crc32c: second.value)
+        }
+        #expect(print.crc32c == joined && print.length == 10_007)
+    }
+
     @Test("one changed bit changes it")
     func sensitivity() {
         var bytes = [UInt8](repeating: 7, count: 4096)
         let before = bytes.withUnsafeBytes { CRC32C.of($0) }
         bytes[2048] ^= 1
         #expect(bytes.withUnsafeBytes { CRC32C.of($0) } != before)
+    }
+}
+
+extension CRC32C {
+    fileprivate init(_ bytes: ArraySlice<UInt8>) {
+        self.init()
+        bytes.withUnsafeBytes { update($0) }
     }
 }

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
+#include "CLinuxDigests.h"
 #include "CLinuxFiles.h"
 #include "CLinuxProcess.h"
 #include "CLinuxStaging.h"

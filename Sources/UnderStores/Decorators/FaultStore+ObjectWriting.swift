@@ -4,6 +4,7 @@ extension FaultStore: ObjectWriting {
     package var objectWriting: (any ObjectWriting)? { base.objectWriting == nil ? nil : self }
     package var limits: ObjectLimits { base.objectWriting?.limits ?? ObjectLimits() }
     package var conditions: EnforcedConditions { base.objectWriting?.conditions ?? EnforcedConditions() }
+    package var wantsMD5: Bool { base.objectWriting?.wantsMD5 ?? false }
 
     package func probeConditions(in directory: ByteString) async throws(StoreError) -> EnforcedConditions {
         try await change(.probeConditions, directory) { writer throws(StoreError) in

@@ -11,6 +11,7 @@ extension PrefixedStore: ObjectWriting {
     }
 
     package var conditions: EnforcedConditions { base.objectWriting?.conditions ?? EnforcedConditions() }
+    package var wantsMD5: Bool { base.objectWriting?.wantsMD5 ?? false }
 
     private var writer: any ObjectWriting {
         get throws(StoreError) {

@@ -1,3 +1,4 @@
+import Crypto
 import Glibc
 import Platform
 
@@ -6,6 +7,7 @@ extension MemoryStore: ObjectWriting {
 
     package var limits: ObjectLimits { writes.withLock { $0.limits } }
     package var conditions: EnforcedConditions { writes.withLock { $0.conditions } }
+    package var wantsMD5: Bool { writes.withLock { $0.wantsMD5 } }
 
     /// Changes what is enforced from now on.
     package func enforce(_ conditions: EnforcedConditions) { writes.withLock { $0.conditions = conditions } }
@@ -268,6 +270,12 @@ extension MemoryStore {
         } catch { throw error as? StoreError ?? StoreError(.inputOutput, "a file to be sent cannot be read: \(error)") }
         if let checksum = body.checksum, checksum != bytes.withUnsafeBytes({ CRC32C.of($0) }) {
             throw StoreError(.checksumMismatch, "\(identity) received other bytes than were meant")
+        }
+        if let md5 = body.md5 {
+            guard md5 == Array(Insecure.MD5.hash(data: bytes)) else {
+                throw StoreError(.checksumMismatch, "\(identity) received bytes of another MD5 than was meant")
+            }
+            writes.withLock { $0.bodiesWithMD5 += 1 }
         }
         return bytes
     }

@@ -11,6 +11,10 @@ struct MemoryWrites {
 
     var limits: ObjectLimits
     var conditions: EnforcedConditions
+    /// As of a store that checks nothing else.
+    var wantsMD5 = false
+    /// Bodies that came with their MD5.
+    var bodiesWithMD5 = 0
     private(set) var uploads: [UploadID: Upload] = [:]
     private var begun: Int64 = 0
 

@@ -17,6 +17,10 @@ package protocol ObjectWriting: UnderStore {
     /// What the store enforces of `WriteCondition`, as far as it is known: by its kind, or found out by `probe`.
     var conditions: EnforcedConditions { get }
 
+    /// Whether it knows damaged bytes by their MD5 alone, as far as is known: then who reads what is to be sent computes
+    /// that on the way (`UploadBody.md5`).
+    var wantsMD5: Bool { get }
+
     /// Finds out what the store enforces, with objects of its own under `directory` that it removes again.
     /// Throws when the store cannot be written.
     func probeConditions(in directory: ByteString) async throws(StoreError) -> EnforcedConditions
@@ -153,7 +157,9 @@ package struct UploadBody: Sendable {
     package let range: Range<UInt64>
     /// CRC32C of the range when the caller has it; else the store reads the range once more to compute it.
     package let checksum: UInt32?
-    package init(file: Descriptor, range: Range<UInt64>, checksum: UInt32? = nil) {
+    /// The same of the MD5, which only some stores want (`wantsMD5`). 16 bytes.
+    package let md5: [UInt8]?
+    package init(file: Descriptor, range: Range<UInt64>, checksum: UInt32? = nil, md5: [UInt8]? = nil) {
         self.file = file
         self.range = range
         self.checksum = checksum
@@ -210,3 +216,4 @@ package struct PendingUpload: Hashable, Sendable {
         self.started = started
     }
 }
+        self.md5 = md5

@@ -155,6 +155,11 @@ final class StagingBench: @unchecked Sendable {
     var uploads: Int { memory.writes.withLock { $0.uploads.count } }
 
     var stagingFiles: [UInt64] { cache.stagingFiles().map(\.number) }
+    /// The store is one that knows damaged bytes by their MD5 alone.
+    func wantMD5() { memory.writes.withLock { $0.wantsMD5 = true } }
+    /// What the store got with its MD5.
+    var bodiesWithMD5: Int { memory.writes.withLock { $0.bodiesWithMD5 } }
+
 
     /// Looks at growing files, and returns when what was begun for them has ended.
     func uploadAhead(_ file: StagedFile) async {

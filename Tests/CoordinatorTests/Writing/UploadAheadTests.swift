@@ -174,4 +174,39 @@ import UnderStores
         #expect(print(5000).map(\.length) == layout.ranges(of: 5000).map { UInt64($0.count) })
         #expect(ContentReader(layout).fingerprints == [Fingerprint()])
     }
+
+    // MARK: MD5
+
+    @Test(arguments: [1, 2, 3, 8, 9, 20])
+    func partsAreReadSideBySideForAStoreThatWantsTheirMD5(parts: Int) async throws {
+        let bench = try StagingBench()
+        bench.wantMD5()
+        // The last part is a short one.
+        let bytes = pattern(parts * StagingBench.part + 1234)
+        let file = try await bench.written("a", bytes)
+        _ = try await bench.service.commit(file, .close)
+        #expect(bench.object("a") == bytes && bench.service.conflicts.isEmpty)
+        // The store computes what is too few to be read side by side.
+        let computed = bench.bodiesWithMD5
+        #expect(computed <= bench.faults.calls.count(.uploadPart))
+        if parts == 2 { #expect(computed == 3, "all three were read at once") }
+        if parts >= 8 { #expect(computed >= 6) }
+        await bench.service.release(file)
+        await bench.settle()
+        // What was read is what the cache has: its checksums are looked at here.
+        #expect(bench.stagingFiles.isEmpty)
+    }
+
+    @Test func whatIsUploadedAheadWithItsMD5AndChangedAfterwardsIsSentAgain() async throws {
+        let bench = try StagingBench()
+        bench.wantMD5()
+        let file = try await bench.written("a", pattern(3 * StagingBench.part))
+        try await bench.grow(file, to: 12 * StagingBench.part)
+        let ahead = bench.faults.calls.count(.uploadPart)
+        #expect(ahead > 0)
+        try bench.write(pattern(100, seed: 7), to: file, at: UInt64(StagingBench.part + 5))
+        _ = try await bench.service.commit(file, .close)
+        #expect(bench.object("a") == (try bench.contents(of: file)))
+        #expect(bench.bodiesWithMD5 > 0)
+    }
 }

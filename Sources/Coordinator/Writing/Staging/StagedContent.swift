@@ -25,18 +25,25 @@ struct ContentPrint: Hashable, Sendable {
 
 /// What was read of one part of a staged file.
 struct PartContent: Sendable {
-    let print: Fingerprint
+    var print = Fingerprint()
     /// CRC32C of each block of the cache's size.
-    let blocks: [UInt32]
+    var blocks: [UInt32] = []
+    /// Where it was wanted.
+    var md5: [UInt8]?
+
+    private mutating func add(_ block: UnsafeRawBufferPointer) {
+        let checksum = CRC32C.of(block)
+        print.update(block, crc32c: checksum)
+        blocks.append(checksum)
+    }
 
     /// Reads `range` of `file`, which starts at a block. The result is shorter than the range when the file is. Blocks
     /// on the disk. Throws EIO, ….
     static func read(_ range: Range<UInt64>, of file: Descriptor, blockSize: Int) throws(Errno) -> PartContent {
         let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 4096)
         defer { buffer.deallocate() }
-        var print = Fingerprint()
-        var blocks: [UInt32] = []
-        blocks.reserveCapacity(range.count / blockSize + 1)
+        var content = PartContent()
+        content.blocks.reserveCapacity(range.count / blockSize + 1)
         var offset = range.lowerBound
         while offset < range.upperBound {
             let length = Int(min(UInt64(buffer.count), range.upperBound - offset))
@@ -44,15 +51,42 @@ struct PartContent: Sendable {
             var start = 0
             while start < count {
                 let end = min(start + blockSize, count)
-                let block = UnsafeRawBufferPointer(rebasing: buffer[start..<end])
-                print.update(block)
-                blocks.append(CRC32C.of(block))
+                content.add(UnsafeRawBufferPointer(rebasing: buffer[start..<end]))
                 start = end
             }
             if count < length { break }
             offset += UInt64(length)
         }
-        return PartContent(print: print, blocks: blocks)
+        return content
+    }
+
+    /// The same of several ranges (`MD5Lanes.count` at most), block by block side by side, with the MD5 of each.
+    static func read(
+        together ranges: [Range<UInt64>], of file: Descriptor, blockSize: Int
+    ) throws(Errno) -> [PartContent] {
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: ranges.count * blockSize, alignment: 4096)
+        defer { buffer.deallocate() }
+        var (contents, lanes) = (ranges.map { _ in PartContent() }, MD5Lanes())
+        var left = ranges
+        while left.contains(where: { !$0.isEmpty }) {
+            var pieces: [UnsafeRawBufferPointer] = []
+            for (lane, range) in left.enumerated() {
+                let place = buffer[lane * blockSize..<lane * blockSize + min(blockSize, range.count)]
+                let count =
+                    range.isEmpty
+                    ? 0 : try file.read(into: UnsafeMutableRawBufferPointer(rebasing: place), at: range.lowerBound)
+                let piece = UnsafeRawBufferPointer(
+                    rebasing: UnsafeRawBufferPointer(buffer)[place.startIndex...].prefix(count))
+                pieces.append(piece)
+                guard !range.isEmpty else { continue }
+                contents[lane].add(piece)
+                // The file has become shorter.
+                left[lane] = count < place.count ? 0..<0 : range.lowerBound + UInt64(count)..<range.upperBound
+            }
+            lanes.update(pieces)
+        }
+        for (lane, digest) in lanes.finish().prefix(ranges.count).enumerated() { contents[lane].md5 = digest }
+        return contents
     }
 }
 

@@ -75,7 +75,7 @@ extension StagingService {
                 let start = configuration.parts.offset(of: number)
                 let range = start..<start + configuration.parts.size(of: number)
                 state.running[number] = Task(executorPreference: pool) { [self] in
-                    let isDone = await tryPart(number, range, of: file, session)
+                    let isDone = await tryPart(number, range, of: file, session, upTo: frontier)
                     session.state.withLock { state in
                         state.running[number] = nil
                         if !isDone { state.failures += 1 }
@@ -116,14 +116,28 @@ extension StagingService {
         return nil
     }
 
+    private func lastPart(below frontier: UInt64) -> Int {
+        var number = 0
+        while configuration.parts.offset(of: number + 2) <= frontier { number += 1 }
+        return number
+    }
+
     private func tryPart(
-        _ number: Int, _ range: Range<UInt64>, of file: StagedFile, _ session: UploadSession
+        _ number: Int, _ range: Range<UInt64>, of file: StagedFile, _ session: UploadSession, upTo frontier: UInt64
     ) async -> Bool {
         do throws(StagingFailure) {
-            let content = try await read(file, range)
+            let content: PartContent
+            if file.target.store.wantsMD5 {
+                let (parts, last) = (configuration.parts, lastPart(below: frontier))
+                content = try await session.reader.content(number, upTo: last, of: file, session, self) {
+                    parts.offset(of: $0)..<parts.offset(of: $0 + 1)
+                }
+            } else {
+                content = try await read(file, range)
+            }
             guard file.isCurrent, session.state.withLock({ !$0.isClosed }) else { return false }
             try await send(
-                number, range, content.print, of: file, file.target, session, isUrgent: false)
+                number, range, content, of: file, file.target, session, isUrgent: false)
             return true
         } catch {
             return false

@@ -121,6 +121,7 @@ extension StagingService {
         isUrgent: Bool
     ) async throws(StagingFailure) -> [PartContent] {
         let known = unchangedParts(of: file, target)
+        let reader = target.store.wantsMD5 ? PartReader() : nil
         let progress = Lock(Progress(contents: Array(repeating: nil, count: ranges.count)))
         await withTaskGroup(of: Void.self) { group in
             for _ in 0..<min(Self.window, ranges.count) {
@@ -129,7 +130,7 @@ extension StagingService {
                         let copied = index < known.count ? known[index] : nil
                         do throws(StagingFailure) {
                             let content = try await bringPart(
-                                index + 1, ranges[index], of: file, target, session, known: copied, isUrgent: isUrgent)
+                                index + 1, ranges, of: file, target, session, known: copied, reader, isUrgent: isUrgent)
                             progress.withLock { $0.contents[index] = content }
                         } catch {
                             progress.withLock { $0.failure = $0.failure ?? error }
@@ -167,12 +168,21 @@ extension StagingService {
         return parts.reduce(0) { $0 + $1.length } > configuration.largeFile ? parts : []
     }
 
+    /// - Parameter reader: of parts that are not there yet; nil: each is read for itself.
     private func bringPart(
-        _ number: Int, _ range: Range<UInt64>, of file: StagedFile, _ target: StagedTarget, _ session: UploadSession,
-        known: Fingerprint?, isUrgent: Bool
+        _ number: Int, _ ranges: [Range<UInt64>], of file: StagedFile, _ target: StagedTarget,
+        _ session: UploadSession, known: Fingerprint?, _ reader: PartReader?, isUrgent: Bool
     ) async throws(StagingFailure) -> PartContent {
         await session.finish(number)
-        let content = try await read(file, range)
+        let range = ranges[number - 1]
+        let content: PartContent
+        if let reader, known == nil, session.part(number) == nil {
+            content = try await reader.content(number, upTo: ranges.count, of: file, session, self) {
+                ranges[$0 - 1]
+            }
+        } else {
+            content = try await read(file, range)
+        }
         if let there = session.part(number), there.print == content.print { return content }
         if known == content.print, UInt64(range.count) >= target.store.limits.smallestPart,
             case .version(let version) = target.base,
@@ -180,7 +190,7 @@ extension StagingService {
         {
             return content
         }
-        try await send(number, range, content.print, of: file, target, session, isUrgent: isUrgent)
+        try await send(number, range, content, of: file, target, session, isUrgent: isUrgent)
         return content
     }
 
@@ -203,7 +213,7 @@ extension StagingService {
 
     /// Uploads one part; the store checks that it gets what was read.
     func send(
-        _ number: Int, _ range: Range<UInt64>, _ print: Fingerprint, of file: StagedFile, _ target: StagedTarget,
+        _ number: Int, _ range: Range<UInt64>, _ content: PartContent, of file: StagedFile, _ target: StagedTarget,
         _ session: UploadSession, isUrgent: Bool
     ) async throws(StagingFailure) {
         let descriptor: Descriptor
@@ -215,11 +225,11 @@ extension StagingService {
         do throws(StoreError) {
             part = try await target.store.uploadPart(
                 session.upload, of: target.path, number: number,
-                UploadBody(file: descriptor, range: range, checksum: print.crc32c))
+                UploadBody(file: descriptor, range: range, checksum: content.print.crc32c, md5: content.md5))
         } catch {
             throw error.kind == .notFound ? .uploadGone : .store(error)
         }
-        try await note(StagedPart(print: print, part: part), of: file, session)
+        try await note(StagedPart(print: content.print, part: part), of: file, session)
     }
 
     private func note(

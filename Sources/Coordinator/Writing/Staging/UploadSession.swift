@@ -17,6 +17,8 @@ final class UploadSession: Sendable {
     /// What the object will have beside its bytes: it cannot be changed any more.
     let metadata: WrittenMetadata
     let state: Lock<State>
+    /// Of parts that are uploaded ahead.
+    let reader = PartReader()
 
     init(_ upload: UploadID, path: ByteString, metadata: WrittenMetadata, parts: [Int: StagedPart] = [:]) {
         self.upload = upload
@@ -27,6 +29,12 @@ final class UploadSession: Sendable {
 
     func part(_ number: Int) -> StagedPart? { state.withLock { $0.parts[number] } }
     func note(_ part: StagedPart) { state.withLock { $0.parts[part.part.number] = part } }
+    /// The first parts after `number` and up to `last` that the store does not have, `count` at most.
+    func missing(after number: Int, upTo last: Int, count: Int) -> [Int] {
+        guard number < last else { return [] }
+        let parts = state.withLock { $0.parts }
+        return Array((number + 1...last).lazy.filter { parts[$0] == nil }.prefix(count))
+    }
     var uploadedBytes: UInt64 { state.withLock { $0.parts.values.reduce(0) { $0 + $1.part.size } } }
 
     /// Ends uploading ahead; what is under way goes on.

@@ -5,6 +5,8 @@ extension S3Store: ObjectWriting {
     package var limits: ObjectLimits { configuration.limits }
     package var conditions: EnforcedConditions { traits.behaviour?.conditions ?? EnforcedConditions() }
 
+    package var wantsMD5: Bool { traits.behaviour.map { !$0.checksCRC32C } ?? false }
+
     // MARK: Names
 
     /// The key to write for a path. Throws `.nameTooLong`, `.invalid`.

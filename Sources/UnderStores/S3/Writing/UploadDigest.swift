@@ -50,7 +50,9 @@ struct UploadDigest: Hashable, Sendable {
                 crc32c: bytes.withUnsafeBytes { CRC32C.of($0) },
                 md5: withMD5 ? Array(Insecure.MD5.hash(data: bytes)) : nil)
         case .file(let body):
-            if let known = body.checksum, !withMD5 { return UploadDigest(crc32c: known, md5: nil) }
+            if let known = body.checksum, !withMD5 || body.md5 != nil {
+                return UploadDigest(crc32c: known, md5: withMD5 ? body.md5 : nil)
+            }
             return try await readers.run { () throws(StoreError) in try read(body, withMD5: withMD5) }
         }
     }
