@@ -19,11 +19,18 @@ extension FaultStore: ObjectWriting {
     }
 
     package func put(
-        _ path: ByteString, _ body: UploadBody, _ metadata: WrittenMetadata, if condition: WriteCondition
+        _ path: ByteString, _ body: UploadBody, _ metadata: WrittenMetadata, if condition: WriteCondition,
+        seen look: ConditionLook?
     ) async throws(StoreError) -> ObjectAttributes {
         try await change(.put, path, range: body.range) { writer throws(StoreError) in
-            try await writer.put(path, body, metadata, if: condition)
+            try await writer.put(path, body, metadata, if: condition, seen: look)
         }
+    }
+
+    package func look(
+        _ path: ByteString, for condition: WriteCondition
+    ) async throws(StoreError) -> ConditionLook {
+        try await change(.look, path) { writer throws(StoreError) in try await writer.look(path, for: condition) }
     }
 
     package func beginUpload(_ path: ByteString, _ metadata: WrittenMetadata) async throws(StoreError) -> UploadID {

@@ -38,10 +38,15 @@ extension PrefixedStore: ObjectWriting {
     }
 
     package func put(
-        _ path: ByteString, _ body: UploadBody, _ metadata: WrittenMetadata, if condition: WriteCondition
+        _ path: ByteString, _ body: UploadBody, _ metadata: WrittenMetadata, if condition: WriteCondition,
+        seen look: ConditionLook?
     ) async throws(StoreError) -> ObjectAttributes {
-        try await writer.put(full(path), body, metadata, if: condition)
+        try await writer.put(full(path), body, metadata, if: condition, seen: look)
     }
+
+    package func look(
+        _ path: ByteString, for condition: WriteCondition
+    ) async throws(StoreError) -> ConditionLook { try await writer.look(full(path), for: condition) }
 
     package func beginUpload(_ path: ByteString, _ metadata: WrittenMetadata) async throws(StoreError) -> UploadID {
         try await writer.beginUpload(full(path), metadata)

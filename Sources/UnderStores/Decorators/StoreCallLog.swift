@@ -13,6 +13,7 @@ package final class StoreCallLog: Sendable {
         case probeConditions
         case metadata
         case put
+        case look
         case beginUpload
         case uploadPart
         case copyPart

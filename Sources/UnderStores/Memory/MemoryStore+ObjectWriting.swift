@@ -35,14 +35,30 @@ extension MemoryStore: ObjectWriting {
     // MARK: Objects
 
     package func put(
-        _ path: ByteString, _ body: UploadBody, _ metadata: WrittenMetadata, if condition: WriteCondition
+        _ path: ByteString, _ body: UploadBody, _ metadata: WrittenMetadata, if condition: WriteCondition,
+        seen look: ConditionLook?
     ) async throws(StoreError) -> ObjectAttributes {
         calls.record(.put, path, range: body.range)
         try checkName(path)
         guard UInt64(body.range.count) <= limits.largestPut else {
             throw StoreError(.tooLarge, "\(identity)/\(path) is larger than \(limits.largestPut) bytes")
         }
-        return try replace(path, try bytes(of: body), try checked(metadata, path), if: condition)
+        return try replace(path, try bytes(of: body), try checked(metadata, path), if: condition, seen: look)
+    }
+
+    package func look(
+        _ path: ByteString, for condition: WriteCondition
+    ) async throws(StoreError) -> ConditionLook {
+        calls.record(.look, path)
+        let asked = MonotonicClock.now()
+        let found = state.withLock { $0.objects[path]?.version }
+        guard condition.holds(of: found) else {
+            if case .version = condition, found == nil {
+                throw StoreError(.notFound, "\(identity)/\(path) is gone")
+            }
+            throw changed(path)
+        }
+        return ConditionLook(condition, asked: asked)
     }
 
     package func makeLink(
@@ -84,7 +100,7 @@ extension MemoryStore: ObjectWriting {
         calls.record(.remove, path)
         let holds = state.withLock { objects in
             guard let found = objects.objects[path] else { return true }
-            guard Self.holds(condition, found.version) else { return false }
+            guard condition.holds(of: found.version) else { return false }
             return objects.remove(path)
         }
         guard holds else { throw changed(path) }
@@ -215,39 +231,23 @@ extension MemoryStore {
             checksum: bytes.withUnsafeBytes { CRC32C.of($0) })
     }
 
-    /// Where the condition is not enforced, it is looked at before and after, with a window between as on a real store.
+    /// Where the condition is not enforced, it is looked at before, with a window between as on a real store.
     private func replace(
         _ path: ByteString, _ bytes: [UInt8], _ metadata: WrittenMetadata, if condition: WriteCondition,
-        byComplete: Bool = false
+        seen look: ConditionLook? = nil, byComplete: Bool = false
     ) throws(StoreError) -> ObjectAttributes {
-        let conditions = conditions
-        let isEnforced =
-            switch condition {
-            case .none: true
-            case .absent: byComplete ? conditions.completeAbsent : conditions.putAbsent
-            case .version: byComplete ? conditions.completeVersion : conditions.putVersion
-            }
-        if !isEnforced {
+        let isEnforced = conditions.enforce(condition, byComplete: byComplete)
+        if !isEnforced, look?.covers(condition, at: MonotonicClock.now()) != true {
             let found = state.withLock { $0.objects[path]?.version }
-            guard Self.holds(condition, found) else { throw changed(path) }
+            guard condition.holds(of: found) else { throw changed(path) }
         }
         let made: MemoryObjects.Object? = state.withLock { objects in
-            guard !isEnforced || Self.holds(condition, objects.objects[path]?.version) else { return nil }
+            guard !isEnforced || condition.holds(of: objects.objects[path]?.version) else { return nil }
             objects.put(path, bytes, metadata)
             return objects.objects[path]
         }
-        guard let made, isEnforced || state.withLock({ $0.objects[path]?.version }) == made.version else {
-            throw changed(path)
-        }
+        guard let made else { throw changed(path) }
         return MemoryObjects.file(made)
-    }
-
-    private static func holds(_ condition: WriteCondition, _ found: ObjectVersion?) -> Bool {
-        switch condition {
-        case .none: true
-        case .absent: found == nil
-        case .version(let version): found == version
-        }
     }
 
     private func object(

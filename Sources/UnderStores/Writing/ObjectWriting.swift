@@ -9,8 +9,8 @@ import Platform
 ///
 /// A condition that the store does not enforce (`conditions`) is looked at before the change, and after it the object must
 /// be ours. So a call reports each race that it loses, but two writers that both pass the first look within the same
-/// moment overwrite each other, and only the last one is told of success. The first conditional change finds out what is
-/// enforced.
+/// moment overwrite each other, and only the last one is told of success. `put` leaves the look afterwards to its caller
+/// (`look`), who need not wait for it. The first conditional change finds out what is enforced.
 package protocol ObjectWriting: UnderStore {
     var limits: ObjectLimits { get }
 
@@ -33,9 +33,17 @@ package protocol ObjectWriting: UnderStore {
 
     /// Creates or replaces the object with all bytes of `body`, which are checked by the store on arrival.
     /// Throws `.versionChanged` when `condition` does not hold; nothing is changed then.
+    ///
+    /// - Parameter look: what `look` has seen at this path a moment ago, so that it need not be asked again; nil: it is,
+    ///   where the store does not enforce the condition.
     func put(
-        _ path: ByteString, _ body: UploadBody, _ metadata: WrittenMetadata, if condition: WriteCondition
+        _ path: ByteString, _ body: UploadBody, _ metadata: WrittenMetadata, if condition: WriteCondition,
+        seen look: ConditionLook?
     ) async throws(StoreError) -> ObjectAttributes
+
+    /// Looks whether `condition` holds: before a `put` that is about to come, or afterwards whether what it has made is
+    /// still there. Throws `.versionChanged` when another object is there, `.notFound` when none is.
+    func look(_ path: ByteString, for condition: WriteCondition) async throws(StoreError) -> ConditionLook
 
     /// Starts an upload in parts; the object does not change before `complete`.
     func beginUpload(_ path: ByteString, _ metadata: WrittenMetadata) async throws(StoreError) -> UploadID
@@ -108,6 +116,13 @@ package protocol ObjectWriting: UnderStore {
     func copyKey(_ key: ByteString, to destination: ByteString) async throws(StoreError)
 }
 
+extension ObjectWriting {
+    /// `put` without an earlier look.
+    package func put(
+        _ path: ByteString, _ body: UploadBody, _ metadata: WrittenMetadata, if condition: WriteCondition
+    ) async throws(StoreError) -> ObjectAttributes { try await put(path, body, metadata, if: condition, seen: nil) }
+}
+
 /// A listing of keys, page by page, asked for by one task at a time.
 package protocol KeyListing: AnyObject, Sendable {
     /// The next keys with their sizes; nil after the last.
@@ -119,6 +134,38 @@ package enum WriteCondition: Hashable, Sendable {
     case none
     case absent
     case version(ObjectVersion)
+}
+
+extension WriteCondition {
+    /// Whether it holds when this version is there; nil: nothing is.
+    func holds(of found: ObjectVersion?) -> Bool {
+        switch self {
+        case .none: true
+        case .absent: found == nil
+        case .version(let version): found == version
+        }
+    }
+}
+
+/// That a condition was seen to hold.
+package struct ConditionLook: Hashable, Sendable {
+    package let condition: WriteCondition
+    /// CLOCK_MONOTONIC nanoseconds before the store was asked.
+    package let asked: UInt64
+
+    /// How old a look may be that a `put` relies on. It makes the window of somebody else's change longer by so much at
+    /// most; a small file is closed sooner after its creation, a larger one is asked for again.
+    package static let validity: Duration = .seconds(1)
+
+    package init(_ condition: WriteCondition, asked: UInt64) {
+        self.condition = condition
+        self.asked = asked
+    }
+
+    /// Whether a `put` under `condition` may rely on it at `now` (CLOCK_MONOTONIC nanoseconds).
+    package func covers(_ condition: WriteCondition, at now: UInt64) -> Bool {
+        self.condition == condition && .nanoseconds(now - min(asked, now)) <= Self.validity
+    }
 }
 
 /// Which conditions a store checks in the same step as the change. What it does not, Larder checks by lookups before and
@@ -136,6 +183,15 @@ package struct EnforcedConditions: Hashable, Sendable {
         self.completeAbsent = completeAbsent
         self.completeVersion = completeVersion
         self.isKnown = isKnown
+    }
+
+    /// Whether a condition of a change needs no looks: of a PUT, or of the completion of an upload.
+    package func enforce(_ condition: WriteCondition, byComplete: Bool = false) -> Bool {
+        switch condition {
+        case .none: true
+        case .absent: byComplete ? completeAbsent : putAbsent
+        case .version: byComplete ? completeVersion : putVersion
+        }
     }
 }
 
@@ -163,6 +219,7 @@ package struct UploadBody: Sendable {
         self.file = file
         self.range = range
         self.checksum = checksum
+        self.md5 = md5
     }
 }
 
@@ -216,4 +273,3 @@ package struct PendingUpload: Hashable, Sendable {
         self.started = started
     }
 }
-        self.md5 = md5

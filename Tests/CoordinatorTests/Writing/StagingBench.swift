@@ -40,6 +40,7 @@ final class StagingBench: @unchecked Sendable {
         var limits = ObjectLimits()
         limits.smallestPart = UInt64(Self.part)
         memory = MemoryStore(named: Self.store, limits: limits)
+        if !enforcing { memory.enforce(EnforcedConditions(isKnown: true)) }
         faults = FaultStore(memory)
         self.configure = configure
         self.quota = quota
@@ -154,12 +155,12 @@ final class StagingBench: @unchecked Sendable {
     /// Uploads that the store still has under way.
     var uploads: Int { memory.writes.withLock { $0.uploads.count } }
 
-    var stagingFiles: [UInt64] { cache.stagingFiles().map(\.number) }
     /// The store is one that knows damaged bytes by their MD5 alone.
     func wantMD5() { memory.writes.withLock { $0.wantsMD5 = true } }
     /// What the store got with its MD5.
     var bodiesWithMD5: Int { memory.writes.withLock { $0.bodiesWithMD5 } }
 
+    var stagingFiles: [UInt64] { cache.stagingFiles().map(\.number) }
 
     /// Looks at growing files, and returns when what was begun for them has ended.
     func uploadAhead(_ file: StagedFile) async {

@@ -63,8 +63,54 @@ import Testing
         var behaviour = S3Behaviour()
         behaviour.conditions.isKnown = true
         let store = try await impatientStore(server).assume(behaviour)
-        let error = try await caughtStoreError { try await store.put("o", uploadBody([1]), .init(), if: .absent) }
+        let made = try await store.put("o", uploadBody([1]), .init(), if: .absent)
+        let version = try #require(made.version)
+        let error = try await caughtStoreError { _ = try await store.look("o", for: .version(version)) }
         #expect(error.kind == .versionChanged)
+        _ = bucket.objects.withLock { $0.removeValue(forKey: "/lake/o") }
+        let gone = try await caughtStoreError { _ = try await store.look("o", for: .version(version)) }
+        #expect(gone.kind == .notFound, "a removal is told from a replacement")
+        #expect(try await store.look("o", for: .absent).condition == .absent)
+    }
+
+    @Test func aPutReliesOnALookOfAMomentAgoAndOnNoOther() async throws {
+        let bucket = ScriptedWrites()
+        let heads = Lock(0)
+        let server = try FaultyServer { request in
+            if request.method == "HEAD" { heads.withLock { $0 += 1 } }
+            // Ignores every condition.
+            guard request.method == "PUT" else { return bucket.answer(request) }
+            let tag = ScriptedWrites.tag(request.body)
+            let path = request.target
+            bucket.objects.withLock { $0[path] = .init(bytes: request.body, headers: HTTPHeaders(), tag: tag) }
+            return .answer(200, headers: [("ETag", tag), ("Content-Length", "0")])
+        }
+        var behaviour = S3Behaviour()
+        behaviour.conditions.isKnown = true
+        let store = try await impatientStore(server).assume(behaviour)
+        // As fresh as can be, however slow this machine is.
+        let now = UInt64.max / 2
+        let fresh = ConditionLook(.absent, asked: now)
+        let made = try await store.put("o", uploadBody([1]), .init(), if: .absent, seen: fresh)
+        #expect(heads.withLock { $0 } == 0, "the store has been looked at already")
+        let other = try await caughtStoreError {
+            let look = ConditionLook(.version(Self.wrong), asked: now)
+            _ = try await store.put("o", uploadBody([2]), .init(), if: .absent, seen: look)
+        }
+        #expect(other.kind == .versionChanged, "a look for something else says nothing")
+        let old = try await caughtStoreError {
+            _ = try await store.put("o", uploadBody([2]), .init(), if: .absent, seen: ConditionLook(.absent, asked: 0))
+        }
+        #expect(old.kind == .versionChanged && heads.withLock { $0 } == 2, "an old look is asked again")
+        _ = try await store.put("o", uploadBody([3]), .init(), if: .version(try #require(made.version)))
+        #expect(heads.withLock { $0 } == 3 && bucket.objects.withLock { $0["/lake/o"]?.bytes } == [3])
+    }
+
+    @Test func aLookIsGoodForAsLongAsIsPromised() {
+        let look = ConditionLook(.absent, asked: 5_000_000_000)
+        #expect(look.covers(.absent, at: 6_000_000_000) && !look.covers(.absent, at: 6_000_000_001))
+        #expect(look.covers(.absent, at: 0), "clocks of two threads may differ by a little")
+        #expect(!look.covers(.none, at: 5_000_000_000) && !look.covers(.version(Self.wrong), at: 5_000_000_000))
     }
 
     @Test func aStoreThatRefusesARightVersionIsSentNone() async throws {

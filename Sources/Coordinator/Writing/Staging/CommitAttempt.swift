@@ -128,9 +128,10 @@ extension StagingService {
         let body = UploadBody(file: descriptor, range: 0..<size, checksum: content.print.crc32c)
         await budget.acquire(size, isUrgent: isUrgent)
         defer { budget.release(size) }
+        let look = await takeLook(of: file)
         let attributes = try await attempt(file, ContentPrint(parts: [content.print])) {
             (condition) async throws(StoreError) in
-            try await target.store.put(target.path, body, metadata, if: condition)
+            try await target.store.put(target.path, body, metadata, if: condition, seen: look)
         }
         return CommitOutcome(attributes: attributes, parts: [content], usedUpload: false, lacksMetadata: false)
     }

@@ -14,6 +14,7 @@ extension StagingService {
         _ file: StagedFile, isUrgent: Bool, inspects: Bool
     ) async -> Result<ObjectAttributes?, CoordinationError> {
         await file.state.withLock { $0.beginning }?.value
+        await waitForLook(at: file)
         var last = StagingFailure.changed
         for round in 0..<Self.rounds {
             guard !isClosed else { return fail(file, .closed) }
@@ -132,6 +133,7 @@ extension StagingService {
         }
         guard !isClosed else { throw .closed }
         settle(file, outcome, before, target)
+        if !outcome.usedUpload { lookAfter(file, outcome.attributes, target) }
         logger.debug(
             "committed",
             metadata: [

@@ -59,6 +59,10 @@ package final class StagedFile: Sendable {
         var returns: UInt64 = 0
         /// Whether a mount of the coordinator's predecessor may still come for it.
         var isAwaited = false
+        /// What the store was seen to have for the next commit, or is about to be.
+        var look: Task<ConditionLook?, Never>?
+        /// Looks whether somebody else has replaced what the last commit has made.
+        var lookAfter: Task<Void, Never>?
         var flight: Flight?
         var flights: UInt64 = 0
         var upload: UploadSession?

@@ -39,6 +39,7 @@ extension StagingService {
             }
         }
         state.withLock { $0.files[staged.number] = staged }
+        lookAhead(staged)
         watchGrowth()
         return staged
     }

@@ -69,6 +69,7 @@ extension StagingService {
         if isDirty {
             if isReleased || isAcknowledged { scheduleRetry(file) }
         } else if isReleased, file.writeType != .mustCache {
+            await waitForLook(at: file)
             await blocking { [self] in finish(file, unlessBeyond: returns) }
         }
     }
@@ -160,6 +161,7 @@ extension StagingService {
             defer {
                 state.target.path = path
                 state.target.base = move.base
+                state.look = nil
                 if !move.isCopied { (state.snapshot, state.content, state.known) = (nil, nil, nil) }
             }
             return (target: state.target, snapshot: state.snapshot, content: state.content, known: state.known)

@@ -76,8 +76,10 @@ package final class StagingService: Sendable {
         state.withLock { Array($0.files.values) }.flatMap { file in
             file.state.withLock { state -> [() -> Void] in
                 let parts = state.upload?.state.withLock { Array($0.running.values) } ?? []
-                return [state.flight.map { $0.task.cancel }, state.beginning.map { $0.cancel }].compactMap { $0 }
-                    + parts.map { $0.cancel }
+                return [
+                    state.flight.map { $0.task.cancel }, state.beginning.map { $0.cancel },
+                    state.look.map { $0.cancel }, state.lookAfter.map { $0.cancel },
+                ].compactMap { $0 } + parts.map { $0.cancel }
             }
         }
     }
@@ -91,6 +93,7 @@ package final class StagingService: Sendable {
             return (files.compactMap { file in file.state.withLock { $0.flight?.task } }, files)
         }
         for flight in flights { _ = await flight.value }
+        for file in files { await waitForLook(at: file) }
         await pool.run { [self] in
             for file in files where file.state.withLock({ $0.acknowledged != nil && !$0.isDurable }) {
                 try? makeDurable(file)

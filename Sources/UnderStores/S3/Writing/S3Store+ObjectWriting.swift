@@ -114,12 +114,7 @@ extension S3Store: ObjectWriting {
     /// Looks whether `condition` holds now. Throws `.versionChanged`.
     func check(_ condition: WriteCondition, on key: ByteString) async throws(StoreError) {
         guard condition != .none else { return }
-        let found = try await objectHead(key).map { version($0) }
-        switch condition {
-        case .version(found): return
-        case .absent where found == nil: return
-        default: throw changed(key, condition)
-        }
+        guard condition.holds(of: try await objectHead(key).map { version($0) }) else { throw changed(key, condition) }
     }
 
     package func metadata(

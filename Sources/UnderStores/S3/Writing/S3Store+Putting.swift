@@ -6,7 +6,8 @@ extension S3Store {
     private static let mostDamaged = 3
 
     package func put(
-        _ path: ByteString, _ body: UploadBody, _ metadata: WrittenMetadata, if condition: WriteCondition
+        _ path: ByteString, _ body: UploadBody, _ metadata: WrittenMetadata, if condition: WriteCondition,
+        seen look: ConditionLook?
     ) async throws(StoreError) -> ObjectAttributes {
         let key = try writableKey(path)
         guard UInt64(body.range.count) <= limits.largestPut else {
@@ -15,7 +16,21 @@ extension S3Store {
         }
         let headers = try MetadataHeaders.headers(
             of: metadata, contentType: ContentType.of(path), name: name(path))
-        return try await putObject(key, .file(body), headers, if: condition)
+        return try await putObject(key, .file(body), headers, if: condition, seen: look)
+    }
+
+    package func look(
+        _ path: ByteString, for condition: WriteCondition
+    ) async throws(StoreError) -> ConditionLook {
+        let (key, asked) = (try writableKey(path), MonotonicClock.now())
+        let found = try await objectHead(key).map { version($0) }
+        guard condition.holds(of: found) else {
+            if case .version = condition, found == nil {
+                throw StoreError(.notFound, "\(name(path)) is gone")
+            }
+            throw changed(key, condition)
+        }
+        return ConditionLook(condition, asked: asked)
     }
 
     package func makeLink(
@@ -28,7 +43,9 @@ extension S3Store {
         var metadata = metadata
         metadata.mode = S_IFLNK | ((metadata.mode ?? 0o777) & 0o7777)
         let headers = try MetadataHeaders.headers(of: metadata, contentType: ContentType.unknown, name: name(path))
-        return try await putObject(key, .bytes(target.bytes), headers, if: condition)
+        let made = try await putObject(key, .bytes(target.bytes), headers, if: condition)
+        if try await !isEnforced(condition, on: key, byComplete: false) { try await confirm(made, at: key, condition) }
+        return made
     }
 
     package func makeDirectory(
@@ -73,10 +90,13 @@ extension S3Store {
     /// an answer was lost.
     func putObject(
         _ key: ByteString, _ content: UploadContent, _ metadata: [(name: String, value: String)],
-        if condition: WriteCondition
+        if condition: WriteCondition, seen look: ConditionLook? = nil
     ) async throws(StoreError) -> ObjectAttributes {
-        let isEnforced = try await isEnforced(condition, on: key, byComplete: false)
-        if !isEnforced { try await check(condition, on: key) }
+        if try await !isEnforced(condition, on: key, byComplete: false),
+            look?.covers(condition, at: MonotonicClock.now()) != true
+        {
+            try await check(condition, on: key)
+        }
         var (condition, attempts) = (condition, 0)
         // What is in the way of the next attempt, here or by the caller, because this one has put it there.
         var left: ObjectVersion?
@@ -92,7 +112,6 @@ extension S3Store {
                     continue
                 }
                 left = nil
-                if !isEnforced { try await confirm(made, at: key, condition) }
                 return made
             } catch  where error.kind == .checksumMismatch && !content.hasGivenChecksum && attempts < Self.mostDamaged {
                 // The bytes may have changed between the checksum and the sending.
@@ -110,12 +129,7 @@ extension S3Store {
         _ condition: WriteCondition, on key: ByteString, byComplete: Bool
     ) async throws(StoreError) -> Bool {
         guard condition != .none else { return true }
-        let enforced = try await behaviour(near: key).conditions
-        return switch condition {
-        case .none: true
-        case .absent: byComplete ? enforced.completeAbsent : enforced.putAbsent
-        case .version: byComplete ? enforced.completeVersion : enforced.putVersion
-        }
+        return try await behaviour(near: key).conditions.enforce(condition, byComplete: byComplete)
     }
 
     func digest(of content: UploadContent) async throws(StoreError) -> UploadDigest {
