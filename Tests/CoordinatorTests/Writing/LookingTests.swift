@@ -103,6 +103,20 @@ import Testing
         #expect(bench.object("a") == pattern(1000) && bench.service.conflicts.isEmpty)
     }
 
+    @Test func aConflictThatIsRestoredStaysUntilItsObjectIsSure() async throws {
+        let bench = try StagingBench(enforcing: false)
+        bench.memory.put("a", pattern(20, seed: 3))
+        let file = try await bench.written("a", pattern(1000))
+        await expectErrno(.staleNFSFileHandle) { _ = try await bench.service.commit(file, .close) }
+        let number = try #require(bench.service.conflicts.first).number
+        let memory = bench.memory
+        bench.faults.add(.init(.look, on: "b", calls: 1...1, .perform { memory.put("b", pattern(30, seed: 4)) }))
+        await expectErrno(.fileExists) { _ = try await bench.service.restore(number, to: "b") }
+        #expect(bench.service.conflicts.map(\.number) == [number] && bench.object("b") == pattern(30, seed: 4))
+        _ = try await bench.service.restore(number, to: "c")
+        #expect(bench.service.conflicts.isEmpty && bench.object("c") == pattern(1000))
+    }
+
     @Test func aFileThatGetsAnotherNameIsLookedAtAgain() async throws {
         let bench = try StagingBench(enforcing: false)
         let file = try await bench.written("a", pattern(1000))

@@ -111,7 +111,10 @@ extension StagingService {
         let size: UInt64
         do throws(Errno) { size = try copy.status().size } catch { throw .disk(error) }
         if size <= configuration.parts.first {
-            return try await put(copy, target, target.metadata, size: size, isUrgent: true).attributes
+            let made = try await put(copy, target, target.metadata, size: size, isUrgent: true).attributes
+            // The conflict ends with it, so this waits until the object is sure to be there.
+            try await makeSure(of: made, target)
+            return made
         }
         do throws(StagingFailure) {
             return try await uploadParts(copy, target, target.metadata, size: size, isUrgent: true).attributes

@@ -46,6 +46,14 @@ extension StagingService {
         file.state.withLock { $0.lookAfter = look }
     }
 
+    /// The same for who waits. Throws when somebody else's object is there, or when it cannot be seen.
+    func makeSure(of made: ObjectAttributes, _ target: StagedTarget) async throws(StagingFailure) {
+        guard let version = made.version, !target.store.conditions.enforce(target.base) else { return }
+        do throws(StoreError) { _ = try await target.store.look(target.path, for: .version(version)) } catch {
+            throw .store(error)
+        }
+    }
+
     /// Waits until it is known whether the last commit has lost a race.
     func waitForLook(at file: StagedFile) async {
         let look = file.state.withLock { state in
