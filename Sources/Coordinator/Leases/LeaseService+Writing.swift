@@ -51,7 +51,7 @@ extension LeaseService {
             guard let known = changes.written.file(of: record), changes.staging.reopen(known) else { return nil }
             file = known
         }
-        return try grant(file, open, mount, path: file.path, leases)
+        return try grant(file, open, try namespace.record(open.inode), mount, path: file.path, leases)
     }
 
     /// Grants an open of a file that was just made.
@@ -60,7 +60,7 @@ extension LeaseService {
     ) throws(CoordinationError) -> Grant {
         switch created.content {
         case .staged(let file):
-            var grant = try grant(file, open, created.mount, path: created.path, leases)
+            var grant = try grant(file, open, created.record, created.mount, path: created.path, leases)
             grant.opened.staged.isNew = true
             // Its journal record and its bytes in the page cache are all that a close has to leave behind.
             grant.opened.staged.closesUnasked = file.writeType.acknowledgesOnNode
@@ -71,9 +71,9 @@ extension LeaseService {
     }
 
     private func grant(
-        _ file: StagedFile, _ open: Open, _ mount: MountPoint, path: ByteString, _ leases: LeaseTable
+        _ file: StagedFile, _ open: Open, _ record: InodeRecord, _ mount: MountPoint, path: ByteString,
+        _ leases: LeaseTable
     ) throws(CoordinationError) -> Grant {
-        let record = try namespace.record(open.inode)
         let descriptor: Descriptor
         do throws(Errno) { descriptor = try file.descriptor() } catch {
             throw CoordinationError(error, "cannot open the staged file of \(path)")

@@ -44,17 +44,16 @@ extension ChangeService {
                     inode: inode, record: record, mount: place.mount, path: place.path, content: .source(descriptor))
             }
             try await requireAbsent(place)
-            let (inode, file) = try await createStaged(place, mode: mode, origin)
+            let (inode, record, file) = try await createStaged(place, mode: mode, origin)
             return Created(
-                inode: inode, record: try namespace.record(inode), mount: place.mount, path: place.path,
-                content: .staged(file))
+                inode: inode, record: record, mount: place.mount, path: place.path, content: .staged(file))
         }
     }
 
     /// A new file of an object store: it is in the namespace at once, and in the store once it is committed.
     func createStaged(
         _ place: Place, mode: UInt32, _ origin: Origin
-    ) async throws(CoordinationError) -> (inode: UInt64, file: StagedFile) {
+    ) async throws(CoordinationError) -> (inode: UInt64, record: InodeRecord, file: StagedFile) {
         let objects = try objects(place.mount)
         guard place.path.count <= objects.limits.longestKey else {
             throw CoordinationError(.fileNameTooLong, "a key has at most \(objects.limits.longestKey) bytes")
@@ -68,13 +67,13 @@ extension ChangeService {
                 store: objects, path: place.path, base: .absent, metadata: metadata,
                 writeType: place.mount.writeType(of: place.path), inode: inode), for: origin.operation)
         let attributes = ObjectAttributes(kind: .file, modified: metadata.modified ?? .now()).adding(metadata)
-        namespace.add(
+        let (_, record) = namespace.add(
             attributes, as: place.name, in: place.parent, inode: inode, mount: place.mount, origin: origin.session
         ) { record in
             record.staged = file.number
             record.expiry = .max
         }
-        return (inode, file)
+        return (inode, record, file)
     }
 }
 
