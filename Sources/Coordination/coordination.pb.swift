@@ -1088,6 +1088,10 @@ package nonisolated struct WireEntry: Sendable {
 
   package var negativeTtlMilliseconds: UInt32 = 0
 
+  /// Of a directory that was just made: for so long nothing is in it but what this mount makes there, unless it is told
+  /// otherwise by an Invalidate of the directory.
+  package var emptyMilliseconds: UInt32 = 0
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -1649,6 +1653,9 @@ package nonisolated struct WireCreate: Sendable {
   /// Clears the value of `caller`. Subsequent reads from it will return its default value.
   package mutating func clearCaller() {self._caller = nil}
 
+  /// the answer is to say what the directory is then
+  package var tellsParent: Bool = false
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -1679,6 +1686,15 @@ package nonisolated struct WireCreated: @unchecked Sendable {
   package var hasOpened: Bool {_storage._opened != nil}
   /// Clears the value of `opened`. Subsequent reads from it will return its default value.
   package mutating func clearOpened() {_uniqueStorage()._opened = nil}
+
+  package var parent: WireAttributes {
+    get {_storage._parent ?? WireAttributes()}
+    set {_uniqueStorage()._parent = newValue}
+  }
+  /// Returns true if `parent` has been explicitly set.
+  package var hasParent: Bool {_storage._parent != nil}
+  /// Clears the value of `parent`. Subsequent reads from it will return its default value.
+  package mutating func clearParent() {_uniqueStorage()._parent = nil}
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -4622,7 +4638,7 @@ nonisolated extension WireLookup: SwiftProtobuf.Message, SwiftProtobuf._MessageI
 
 nonisolated extension WireEntry: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Entry"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}attributes\0\u{3}negative_ttl_milliseconds\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}attributes\0\u{3}negative_ttl_milliseconds\0\u{3}empty_milliseconds\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -4632,6 +4648,7 @@ nonisolated extension WireEntry: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularMessageField(value: &self._attributes) }()
       case 2: try { try decoder.decodeSingularUInt32Field(value: &self.negativeTtlMilliseconds) }()
+      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.emptyMilliseconds) }()
       default: break
       }
     }
@@ -4648,12 +4665,16 @@ nonisolated extension WireEntry: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
     if self.negativeTtlMilliseconds != 0 {
       try visitor.visitSingularUInt32Field(value: self.negativeTtlMilliseconds, fieldNumber: 2)
     }
+    if self.emptyMilliseconds != 0 {
+      try visitor.visitSingularUInt32Field(value: self.emptyMilliseconds, fieldNumber: 3)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: WireEntry, rhs: WireEntry) -> Bool {
     if lhs._attributes != rhs._attributes {return false}
     if lhs.negativeTtlMilliseconds != rhs.negativeTtlMilliseconds {return false}
+    if lhs.emptyMilliseconds != rhs.emptyMilliseconds {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -5733,7 +5754,7 @@ nonisolated extension WireCaller: SwiftProtobuf.Message, SwiftProtobuf._MessageI
 
 nonisolated extension WireCreate: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Create"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}parent\0\u{1}name\0\u{1}mode\0\u{1}flags\0\u{1}passthrough\0\u{1}caller\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}parent\0\u{1}name\0\u{1}mode\0\u{1}flags\0\u{1}passthrough\0\u{1}caller\0\u{3}tells_parent\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -5747,6 +5768,7 @@ nonisolated extension WireCreate: SwiftProtobuf.Message, SwiftProtobuf._MessageI
       case 4: try { try decoder.decodeSingularUInt32Field(value: &self.flags) }()
       case 5: try { try decoder.decodeSingularBoolField(value: &self.passthrough) }()
       case 6: try { try decoder.decodeSingularMessageField(value: &self._caller) }()
+      case 7: try { try decoder.decodeSingularBoolField(value: &self.tellsParent) }()
       default: break
       }
     }
@@ -5775,6 +5797,9 @@ nonisolated extension WireCreate: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     try { if let v = self._caller {
       try visitor.visitSingularMessageField(value: v, fieldNumber: 6)
     } }()
+    if self.tellsParent != false {
+      try visitor.visitSingularBoolField(value: self.tellsParent, fieldNumber: 7)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -5785,6 +5810,7 @@ nonisolated extension WireCreate: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     if lhs.flags != rhs.flags {return false}
     if lhs.passthrough != rhs.passthrough {return false}
     if lhs._caller != rhs._caller {return false}
+    if lhs.tellsParent != rhs.tellsParent {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -5792,11 +5818,12 @@ nonisolated extension WireCreate: SwiftProtobuf.Message, SwiftProtobuf._MessageI
 
 nonisolated extension WireCreated: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Created"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}entry\0\u{1}opened\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}entry\0\u{1}opened\0\u{1}parent\0")
 
   fileprivate class _StorageClass {
     var _entry: WireEntry? = nil
     var _opened: WireOpened? = nil
+    var _parent: WireAttributes? = nil
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -5809,6 +5836,7 @@ nonisolated extension WireCreated: SwiftProtobuf.Message, SwiftProtobuf._Message
     init(copying source: _StorageClass) {
       _entry = source._entry
       _opened = source._opened
+      _parent = source._parent
     }
   }
 
@@ -5829,6 +5857,7 @@ nonisolated extension WireCreated: SwiftProtobuf.Message, SwiftProtobuf._Message
         switch fieldNumber {
         case 1: try { try decoder.decodeSingularMessageField(value: &_storage._entry) }()
         case 2: try { try decoder.decodeSingularMessageField(value: &_storage._opened) }()
+        case 3: try { try decoder.decodeSingularMessageField(value: &_storage._parent) }()
         default: break
         }
       }
@@ -5847,6 +5876,9 @@ nonisolated extension WireCreated: SwiftProtobuf.Message, SwiftProtobuf._Message
       try { if let v = _storage._opened {
         try visitor.visitSingularMessageField(value: v, fieldNumber: 2)
       } }()
+      try { if let v = _storage._parent {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 3)
+      } }()
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -5858,6 +5890,7 @@ nonisolated extension WireCreated: SwiftProtobuf.Message, SwiftProtobuf._Message
         let rhs_storage = _args.1
         if _storage._entry != rhs_storage._entry {return false}
         if _storage._opened != rhs_storage._opened {return false}
+        if _storage._parent != rhs_storage._parent {return false}
         return true
       }
       if !storagesAreEqual {return false}

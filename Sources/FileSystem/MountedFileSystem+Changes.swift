@@ -15,7 +15,7 @@ extension MountedFileSystem {
         request.mode = mode
         request.device = device
         request.caller = caller
-        make(name, .makeNode(request), answer: answer)
+        make(name, in: parent, .makeNode(request), answer: answer)
     }
 
     package func makeDirectory(
@@ -27,7 +27,12 @@ extension MountedFileSystem {
         request.name = name.data
         request.mode = mode
         request.caller = caller
-        make(name, .makeDirectory(request), answer: answer)
+        let (epoch, asked, generation) = (directories.epoch, MonotonicClock.now(), link.generation)
+        make(name, in: parent, .makeDirectory(request), answer: answer) { [self] entry, answered in
+            guard entry.emptyMilliseconds > 0, answered == generation else { return }
+            directories.begin(
+                entry.attributes, until: asked + UInt64(entry.emptyMilliseconds) * 1_000_000, since: epoch)
+        }
     }
 
     package func makeSymbolicLink(
@@ -39,7 +44,7 @@ extension MountedFileSystem {
         request.name = name.data
         request.target = target.data
         request.caller = caller
-        make(name, .makeSymbolicLink(request), answer: answer)
+        make(name, in: parent, .makeSymbolicLink(request), answer: answer)
     }
 
     package func makeHardLink(
@@ -51,17 +56,25 @@ extension MountedFileSystem {
         request.parent = parent
         request.name = name.data
         request.caller = caller
-        make(name, .makeHardLink(request)) { [self] result in
+        make(name, in: parent, .makeHardLink(request)) { [self] result in
             namesEpoch.add(1, ordering: .releasing)
             answer(result)
         }
     }
 
+    /// - Parameter made: is called before the answer with what was made, and the connection that said so.
     private func make(
-        _ name: ByteString, _ body: WireEnvelope.OneOf_Body, answer: @escaping Answer<WireAttributes>
+        _ name: ByteString, in parent: UInt64, _ body: WireEnvelope.OneOf_Body,
+        answer: @escaping Answer<WireAttributes>, made: (@Sendable (WireEntry, UInt64) -> Void)? = nil
     ) {
         guard name.count <= 255 else { return answer(.failure(.fileNameTooLong)) }
-        link.change(body) { answer($0.entry()) }
+        directories.note(name, in: parent)
+        link.change(body) { result in
+            if let made, case .success(let reply) = result, case .entry(let entry) = reply.body {
+                made(entry, reply.generation)
+            }
+            answer(result.entry())
+        }
     }
 
     /// unlink(2), or rmdir(2) with `directory`.
@@ -73,6 +86,7 @@ extension MountedFileSystem {
         request.name = name.data
         request.directory = directory
         request.caller = caller
+        directories.noteChange(in: parent)
         changeNames(.remove(request), answer: answer)
     }
 
@@ -89,6 +103,10 @@ extension MountedFileSystem {
         request.newName = newName.data
         request.flags = flags
         request.caller = caller
+        directories.noteChange(in: parent)
+        directories.note(newName, in: newParent)
+        // An exchange brings a name to the old place.
+        directories.note(name, in: parent)
         changeNames(.rename(request), answer: answer)
     }
 
@@ -112,6 +130,7 @@ extension MountedFileSystem {
     package func setAttributes(
         _ change: WireSetAttributes, file: OpenFile?, answer: @escaping Answer<WireAttributes>
     ) {
+        directories.noteChange(in: change.inode)
         guard change.hasSize, let file, let writing = file.inode.writing, let descriptor = writing.file else {
             return askToSetAttributes(change, file, answer: answer)
         }

@@ -72,6 +72,7 @@ extension MountedFileSystem {
         request.value = value.data
         request.flags = UInt32(bitPattern: flags)
         request.caller = caller
+        directories.noteChange(in: inode)
         changeDone(.setExtendedAttribute(request), answer: answer)
     }
 
@@ -84,6 +85,7 @@ extension MountedFileSystem {
         request.inode = inode
         request.name = name.data
         request.caller = caller
+        directories.noteChange(in: inode)
         changeDone(.removeExtendedAttribute(request), answer: answer)
     }
 

@@ -62,6 +62,7 @@ extension MountedFileSystem {
         request.flags = UInt32(bitPattern: flags)
         request.passthrough = usesPassthrough
         request.caller = caller
+        request.tellsParent = directories.note(name, in: parent)
         link.change(.create(request)) { [self] result in
             switch result {
             case .failure(let error):
@@ -72,6 +73,7 @@ extension MountedFileSystem {
                     return answer(.failure(.protocolError))
                 }
                 let attributes = created.entry.attributes
+                if created.hasParent { directories.update(created.parent) }
                 switch grant(created.opened, reply, of: attributes.inode) {
                 case .failure(let error): answer(.failure(error.errno))
                 case .success(let path):

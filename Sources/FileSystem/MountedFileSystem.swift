@@ -15,6 +15,7 @@ package final class MountedFileSystem: Sendable {
     package let link: CoordinatorLink
     let logger: Logger
     let openInodes = OpenInodeTable()
+    let directories = KnownDirectories()
     private let passthrough = Atomic<Bool>(false)
     private let isStopped = Atomic<Bool>(false)
     let locks = HeldLocks()
@@ -28,6 +29,7 @@ package final class MountedFileSystem: Sendable {
         self.link = link
         self.logger = logger
         link.onReconnected { [weak self] in
+            self?.directories.forgetAll()
             self?.presentWriters()
             self?.presentLocks()
         }
@@ -50,8 +52,10 @@ package final class MountedFileSystem: Sendable {
 
     func dropPages(of inode: UInt64) { onStalePages.withLock { $0 }?(inode) }
 
-    /// The coordinator has said that what is known of these inodes is no longer right. Any thread; sends nothing.
-    package func forget(inodes: [UInt64]) {
+    /// The coordinator has said that what is known of these inodes, and of names in these directories, is no longer right.
+    /// Any thread; sends nothing.
+    package func forget(inodes: [UInt64], namesIn parents: [UInt64]) {
+        directories.forget(inodes + parents)
         for inode in inodes {
             openInodes.find(inode)?.writing?.noteStale()
             openInodes.retire(inode)

@@ -53,6 +53,8 @@ final class Bridge: Sendable {
 
     func lookup(_ raw: fuse_req_t, _ parent: fuse_ino_t, _ name: UnsafePointer<CChar>) {
         let name = ByteString(cString: name)
+        // The kernel keeps nothing of this answer.
+        if fileSystem.isAbsent(name, in: inode(of: parent)) { return FuseRequest(raw).fail(.noSuchFileOrDirectory) }
         guard let reply = ParkedRequest.park(FuseRequest(raw)) else { return }
         fileSystem.lookup(name, in: inode(of: parent)) { [self] result in
             guard let request = reply.claim() else { return }

@@ -68,7 +68,7 @@ package final class FuseMount: Sendable {
             if let bridge { session?.forget(names: [], nodes: [bridge.node(of: inode)]) {} }
         }
         link.onInvalidate { [weak session, fileSystem] invalidate, forgotten in
-            fileSystem.forget(inodes: invalidate.inodes)
+            fileSystem.forget(inodes: invalidate.inodes, namesIn: invalidate.names.map(\.parent))
             guard let session else { return forgotten() }
             session.forget(
                 names: invalidate.names.map { (bridge.node(of: $0.parent), ByteString($0.name)) },

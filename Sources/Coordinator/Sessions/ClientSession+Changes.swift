@@ -114,9 +114,13 @@ extension ClientSession {
                     origin(request.caller, operation)))
         case .makeDirectory(let request):
             _ = try visible(request.parent)
-            return entry(
-                try await changes.makeDirectory(
-                    request.parent, ByteString(request.name), mode: request.mode, origin(request.caller, operation)))
+            let made = try await changes.makeDirectory(
+                request.parent, ByteString(request.name), mode: request.mode, origin(request.caller, operation))
+            var entry = WireEntry()
+            entry.attributes = services.namespace.attributes(made.inode, made.record)
+            entry.emptyMilliseconds = WireAttributes.milliseconds(
+                until: made.record.listedUntil, now: MonotonicClock.now())
+            return Answer(body: .entry(entry))
         case .makeSymbolicLink(let request):
             _ = try visible(request.parent)
             return entry(
@@ -203,6 +207,9 @@ extension ClientSession {
         var created = WireCreated()
         created.opened = grant.opened
         created.entry.attributes = grant.opened.attributes
+        if request.tellsParent, let parent = services.namespace.index.record(request.parent) {
+            created.parent = services.namespace.attributes(request.parent, parent)
+        }
         return Answer(body: .created(created), descriptors: grant.descriptors)
     }
 
