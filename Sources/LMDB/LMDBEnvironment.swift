@@ -6,6 +6,7 @@ import Platform
 public struct LMDBError: Error, Hashable, Sendable, CustomStringConvertible {
     package let code: CInt
     @usableFromInline package init(_ code: CInt) { self.code = code }
+    /// For people.
     public var description: String { String(cString: mdb_strerror(code)) }
 
     /// MDB_MAP_FULL: the environment has reached its size.

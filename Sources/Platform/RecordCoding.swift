@@ -8,6 +8,7 @@ public struct RecordWriter: Sendable {
 
     package init() {}
 
+    /// As many bytes as the type has.
     @inlinable public mutating func integer(_ value: some FixedWidthInteger) {
         withUnsafeBytes(of: value.littleEndian) { bytes.append(contentsOf: $0) }
     }
@@ -48,6 +49,7 @@ public struct RecordReader {
     /// Whether all was read. A record with bytes behind its last field is not one that was written.
     package var isAtEnd: Bool { offset == buffer.count }
 
+    /// What was written of this type; nil at the end.
     @inlinable public mutating func integer<Value: FixedWidthInteger>(_: Value.Type) -> Value? {
         let size = MemoryLayout<Value>.size
         guard buffer.count - offset >= size else { return nil }
