@@ -18,6 +18,13 @@ package final class OneShot<Value: Sendable>: @unchecked Sendable {
         return true
     }
 
+    /// Whether the value is set by now. Any thread.
+    package var isSet: Bool {
+        monitor.lock()
+        defer { monitor.unlock() }
+        return value != nil
+    }
+
     /// Waits until the value is set, or for `timeout`; nil means the time ran out.
     @available(*, noasync, message: "blocks its thread; await a continuation instead")
     package func wait(timeout: Duration? = nil) -> Value? {

@@ -125,19 +125,6 @@ extension StoreContract {
             try await context.expectFound(try await context.put("tree-other", [1]), at: "tree-other")
             return ""
         },
-        WritingCheck("what is enforced is found out without leaving anything") { context in
-            let found = try await context.writer.probeConditions(in: context.path("probed"))
-            try expect(found.isKnown && context.writer.conditions == found, "it is not known afterwards")
-            try expect(try await context.keys(under: "probed").isEmpty, "something was left")
-            let uploads = try await context.writer.uploads(under: context.path("probed"))
-            try expect(uploads.isEmpty, "an upload was left")
-            let names = [
-                ("PUT if absent", found.putAbsent), ("PUT if unchanged", found.putVersion),
-                ("completion if absent", found.completeAbsent), ("completion if unchanged", found.completeVersion),
-            ]
-            let enforced = names.filter(\.1).map(\.0)
-            return enforced.isEmpty ? "nothing is enforced" : "enforced: " + enforced.joined(separator: ", ")
-        },
     ]
 }
 

@@ -2,25 +2,58 @@ import Glibc
 import Platform
 
 extension StoreContract {
-    /// The names of the checks of `fileWriting(of:)`, in the order in which they run.
+    /// The names of the checks of `runFileWriting`, in the order in which they run.
     package static var fileWritingCheckNames: [String] { fileWritingChecks.map(\.name) }
 
-    /// Runs the checks of `FileWriting` on a store, in whose root they make names that begin with `contract-`.
+    /// Runs the checks of `FileWriting` in a new directory `.larder-probe-contract-…` of the store's root, which is gone
+    /// again at the end. Never throws.
     ///
-    /// - Parameter caller: may write in the root.
-    package static func fileWriting(of store: any FileWriting, as caller: Caller) async -> [ContractResult] {
-        var results: [ContractResult] = []
-        for check in fileWritingChecks {
-            let start = MonotonicClock.now()
-            var outcome = ContractResult.Outcome.passed
-            var note = ""
-            do { note = try await check.body(FileWritingContext(store: store, caller: caller)) } catch {
-                outcome = .failed("\(error)")
-            }
-            let duration = Duration.nanoseconds(Int64(MonotonicClock.now() - start))
-            results.append(ContractResult(name: check.name, outcome: outcome, note: note, duration: duration))
+    /// - Parameters:
+    ///   - caller: may write in the root.
+    ///   - isStopped: asked between the checks: whether to end now, with what is there removed.
+    /// - Returns: nothing for a store whose files are not changed in place.
+    @discardableResult
+    package func runFileWriting(
+        as caller: Caller, isStopped: @Sendable () -> Bool = { false },
+        report: @escaping @Sendable (ContractResult) -> Void = { _ in }
+    ) async -> [ContractResult] {
+        guard let local = store as? LocalStore else { return [] }
+        var log = ContractLog(isOptional: false, report)
+        let name = Self.probeDirectory()
+        await log.recordFailure("the directory can be written") {
+            _ = try await local.makeDirectory(name, mode: 0o700, as: caller)
         }
-        return results
+        guard log.results.isEmpty else { return log.results }
+        let scene = Lock<LocalStore?>(nil)
+        await log.recordFailure("a new directory can be opened") {
+            let opened = try local.subdirectory(name)
+            scene.withLock { $0 = opened }
+        }
+        if let inside = scene.withLock({ $0 }) {
+            let context = FileWritingContext(store: inside, caller: caller)
+            for check in Self.fileWritingChecks where !isStopped() {
+                await log.record(check.name) { try await check.body(context) }
+            }
+        }
+        await log.recordFailure("what was written can be removed") {
+            try await Self.removeTree(name, of: local, caller)
+        }
+        return log.results
+    }
+
+    private static func removeTree(_ path: ByteString, of store: LocalStore, _ caller: Caller) async throws {
+        let listing = store.list(path)
+        while let page = try await listing.nextPage() {
+            for entry in page.entries {
+                let child = path.appending(component: entry.name)
+                if entry.attributes.kind == .directory {
+                    try await removeTree(child, of: store, caller)
+                } else {
+                    try await store.remove(child, as: caller)
+                }
+            }
+        }
+        try await store.removeDirectory(path, as: caller)
     }
 
     private struct FileWritingCheck: Sendable {
@@ -154,7 +187,7 @@ extension StoreContract {
 }
 
 private struct FileWritingContext: Sendable {
-    let store: any FileWriting
+    let store: LocalStore
     let caller: Caller
 
     func expectLookup(_ path: ByteString, _ returned: ObjectAttributes) async throws {

@@ -8,7 +8,7 @@ extension StoreContract {
             let bytes = ContractContext.pattern(smallest + 1, seed: 9)
             var metadata = WrittenMetadata()
             metadata.mode = S_IFREG | 0o600
-            let upload = try await context.writer.beginUpload(context.path("parts"), metadata)
+            let upload = try await context.begin("parts", metadata)
             // Out of order.
             let last = try await context.part(upload, "parts", 2, Array(bytes[smallest...]))
             let first = try await context.part(upload, "parts", 1, Array(bytes[..<smallest]))
@@ -29,7 +29,7 @@ extension StoreContract {
             return ""
         },
         WritingCheck("a part that is sent again replaces the earlier one") { context in
-            let upload = try await context.writer.beginUpload(context.path("again"), .init())
+            let upload = try await context.begin("again")
             do {
                 _ = try await context.part(upload, "again", 1, [1, 2, 3])
                 let part = try await context.part(upload, "again", 1, [4, 5])
@@ -45,7 +45,7 @@ extension StoreContract {
         },
         WritingCheck("an upload on condition of absence never replaces an object") { context in
             let made = try await context.put("occupied", [1, 2, 3])
-            let upload = try await context.writer.beginUpload(context.path("occupied"), .init())
+            let upload = try await context.begin("occupied")
             let part = try await context.part(upload, "occupied", 1, [4, 5])
             try await context.expectError(.versionChanged, from: "the completion") {
                 _ = try await context.writer.completeUpload(
@@ -55,7 +55,7 @@ extension StoreContract {
             let pending = try await context.writer.uploads(under: context.root)
             try expect(pending.contains { $0.upload == upload }, "the upload has gone with the refusal")
             try await context.writer.abortUpload(upload, of: context.path("occupied"))
-            let free = try await context.writer.beginUpload(context.path("free"), .init())
+            let free = try await context.begin("free")
             let only = try await context.part(free, "free", 1, [6])
             let new = try await context.writer.completeUpload(
                 free, of: context.path("free"), parts: [only], size: 1, if: .absent)
@@ -65,12 +65,12 @@ extension StoreContract {
         WritingCheck("an upload on condition of a version replaces that version only") { context in
             let first = try await context.put("grown", [1])
             guard let version = first.version else { throw ContractFailure(description: "it has no version") }
-            let upload = try await context.writer.beginUpload(context.path("grown"), .init())
+            let upload = try await context.begin("grown")
             let part = try await context.part(upload, "grown", 1, [4, 5])
             let second = try await context.writer.completeUpload(
                 upload, of: context.path("grown"), parts: [part], size: 2, if: .version(version))
             try await context.expectFound(second, at: "grown")
-            let late = try await context.writer.beginUpload(context.path("grown"), .init())
+            let late = try await context.begin("grown")
             let other = try await context.part(late, "grown", 1, [7, 8, 9])
             try await context.expectError(.versionChanged, from: "a completion on the first version") {
                 _ = try await context.writer.completeUpload(
@@ -82,7 +82,7 @@ extension StoreContract {
         },
         WritingCheck("an aborted upload is gone, and aborting it again is no error") { context in
             let path = context.path("aborted")
-            let upload = try await context.writer.beginUpload(path, .init())
+            let upload = try await context.begin("aborted")
             let part = try await context.part(upload, "aborted", 1, [1, 2, 3])
             try await context.writer.abortUpload(upload, of: path)
             try await context.writer.abortUpload(upload, of: path)
@@ -96,7 +96,7 @@ extension StoreContract {
             return ""
         },
         WritingCheck("a part that does not fit its checksum is refused") { context in
-            let upload = try await context.writer.beginUpload(context.path("damaged"), .init())
+            let upload = try await context.begin("damaged")
             try await context.expectError(.checksumMismatch, from: "the part") {
                 _ = try await context.writer.uploadPart(
                     upload, of: context.path("damaged"), number: 1, context.body([1, 2], checksum: 7))
@@ -108,7 +108,7 @@ extension StoreContract {
             let smallest = Int(context.writer.limits.smallestPart)
             let bytes = ContractContext.pattern(smallest + 100, seed: 4)
             let source = try await context.put("whole", bytes)
-            let upload = try await context.writer.beginUpload(context.path("patched"), .init())
+            let upload = try await context.begin("patched")
             do {
                 let range = 50..<UInt64(smallest + 50)
                 let first = try await context.writer.copyPart(
@@ -124,7 +124,7 @@ extension StoreContract {
                 try? await context.writer.abortUpload(upload, of: context.path("patched"))
                 throw error
             }
-            let late = try await context.writer.beginUpload(context.path("patched"), .init())
+            let late = try await context.begin("patched")
             try await context.expectError(.versionChanged, from: "a part of another version") {
                 _ = try await context.writer.copyPart(
                     late, of: context.path("patched"), number: 1, from: context.path("whole"), range: 0..<10,
@@ -137,6 +137,13 @@ extension StoreContract {
 }
 
 extension WritingContext {
+    /// Begins an upload that is aborted at the end, whatever becomes of it.
+    func begin(_ name: ByteString, _ metadata: WrittenMetadata = .init()) async throws -> UploadID {
+        let upload = try await writer.beginUpload(path(name), metadata)
+        begun.withLock { $0.append((path(name), upload)) }
+        return upload
+    }
+
     func part(_ upload: UploadID, _ name: ByteString, _ number: Int, _ bytes: [UInt8]) async throws -> UploadedPart {
         try await writer.uploadPart(upload, of: path(name), number: number, body(bytes))
     }

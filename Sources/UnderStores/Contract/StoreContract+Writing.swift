@@ -4,45 +4,95 @@ extension StoreContract {
     /// The names of the checks of `runObjectWriting`, in the order in which they run.
     package static var objectWritingChecks: [String] { allObjectWriting.map(\.name) }
 
-    private static let allObjectWriting = objectChecks + uploadChecks + copyChecks + treeChecks
+    private static let allObjectWriting = [probeCheck] + objectChecks + uploadChecks + copyChecks + treeChecks
 
     /// Runs the checks of `ObjectWriting`, one after the other, on objects below a new directory
-    /// `.larder-contract-…` in `directory`, which is empty again at the end. Never throws.
+    /// `.larder-probe-contract-…` in `directory`, which is gone again at the end. Never throws.
     ///
-    /// What the store says it does not have (`.unsupported`) does not apply.
+    /// What the store says it does not have (`.unsupported`) does not apply. A store that refuses the first change by its
+    /// policy is not asked for more.
+    /// - Parameter isStopped: asked between the checks: whether to end now, with what is there removed.
     /// - Returns: nothing for a store whose objects are not replaced as a whole.
     @discardableResult
     package func runObjectWriting(
-        in directory: ByteString = "", report: @Sendable (ContractResult) -> Void = { _ in }
+        in directory: ByteString = "", isStopped: @Sendable () -> Bool = { false },
+        report: @escaping @Sendable (ContractResult) -> Void = { _ in }
     ) async -> [ContractResult] {
         guard let writer = store.objectWriting else { return [] }
-        let name = ByteString(".larder-contract-" + String(UInt64.random(in: 0 ... .max), radix: 36))
-        let context = WritingContext(store: store, writer: writer, root: directory.appending(component: name))
-        var results: [ContractResult] = []
-        func record(_ name: String, _ start: UInt64, _ outcome: ContractResult.Outcome, _ note: String = "") {
-            let nanoseconds = Int64(MonotonicClock.now() - start)
-            results.append(
-                ContractResult(name: name, outcome: outcome, note: note, duration: .nanoseconds(nanoseconds)))
-            if let last = results.last { report(last) }
+        let context = WritingContext(
+            store: store, writer: writer, root: directory.appending(component: Self.probeDirectory()))
+        var log = ContractLog(isOptional: true, report)
+        for check in Self.allObjectWriting where !isStopped() {
+            let isRefused = await log.record(check.name) { try await check.body(context) }
+            if isRefused, log.results.count == 1 { break }
         }
-        for check in Self.allObjectWriting {
-            let start = MonotonicClock.now()
-            do {
-                let note = try await check.body(context)
-                record(check.name, start, .passed, note)
-            } catch let reason as ContractNotApplicable {
-                record(check.name, start, .notApplicable(reason.reason))
-            } catch let error as StoreError where error.kind == .unsupported {
-                record(check.name, start, .notApplicable(error.message))
-            } catch {
-                record(check.name, start, .failed("\(error)"))
-            }
-        }
+        await log.recordFailure("what was written can be removed") { try await context.cleanUp() }
+        return log.results
+    }
+
+    /// A new name for a directory of the contract's own, which mounts do not show.
+    static func probeDirectory() -> ByteString {
+        S3Probe.mark + ByteString("contract-" + String(UInt64.random(in: 0 ... .max), radix: 36))
+    }
+
+    private static let probeCheck = WritingCheck("what is enforced is found out without leaving anything") { context in
+        let found = try await context.writer.probeConditions(in: context.path("probed"))
+        try expect(found.isKnown && context.writer.conditions == found, "it is not known afterwards")
+        try expect(try await context.keys(under: "probed").isEmpty, "something was left")
+        let uploads = try await context.uploads(under: context.path("probed"))
+        try expect(uploads.isEmpty, "an upload was left")
+        let names = [
+            ("PUT if absent", found.putAbsent), ("PUT if unchanged", found.putVersion),
+            ("completion if absent", found.completeAbsent), ("completion if unchanged", found.completeVersion),
+        ]
+        let enforced = names.filter(\.1).map(\.0)
+        return enforced.isEmpty ? "nothing is enforced" : "enforced: " + enforced.joined(separator: ", ")
+    }
+}
+
+/// The results of a run, as they come.
+struct ContractLog {
+    private(set) var results: [ContractResult] = []
+    private let report: @Sendable (ContractResult) -> Void
+    private let isOptional: Bool
+
+    /// - Parameter isOptional: what the store says it does not have (`.unsupported`) does not apply.
+    init(isOptional: Bool, _ report: @escaping @Sendable (ContractResult) -> Void) {
+        self.isOptional = isOptional
+        self.report = report
+    }
+
+    /// Runs a check, which returns a note. Returns whether the store's policy has refused it.
+    @discardableResult
+    mutating func record(_ name: String, _ body: () async throws -> String) async -> Bool {
         let start = MonotonicClock.now()
-        do { try await context.cleanUp() } catch {
-            record("what was written can be removed", start, .failed("\(error)"))
+        do {
+            let note = try await body()
+            add(name, start, .passed, note)
+        } catch let reason as ContractNotApplicable {
+            add(name, start, .notApplicable(reason.reason))
+        } catch let error as StoreError where error.kind == .unsupported && isOptional {
+            add(name, start, .notApplicable(error.message))
+        } catch {
+            add(name, start, .failed("\(error)"))
+            return (error as? StoreError)?.kind == .accessDenied
         }
-        return results
+        return false
+    }
+
+    /// Runs a step that has a result only when it fails.
+    mutating func recordFailure(_ name: String, _ body: () async throws -> Void) async {
+        let start = MonotonicClock.now()
+        do { try await body() } catch { add(name, start, .failed("\(error)")) }
+    }
+
+    private mutating func add(
+        _ name: String, _ start: UInt64, _ outcome: ContractResult.Outcome, _ note: String = ""
+    ) {
+        let duration = Duration.nanoseconds(Int64(MonotonicClock.now() - start))
+        let result = ContractResult(name: name, outcome: outcome, note: note, duration: duration)
+        results.append(result)
+        report(result)
     }
 }
 
@@ -62,6 +112,14 @@ struct WritingContext: Sendable {
     let store: any UnderStore
     let writer: any ObjectWriting
     let root: ByteString
+    /// Every upload that was begun, as not all stores list them by directory.
+    let begun = Lock<[(path: ByteString, upload: UploadID)]>([])
+
+    init(store: any UnderStore, writer: any ObjectWriting, root: ByteString) {
+        self.store = store
+        self.writer = writer
+        self.root = root
+    }
 
     func path(_ name: ByteString) -> ByteString { root.appending(component: name) }
 
@@ -148,11 +206,34 @@ struct WritingContext: Sendable {
         try expect(left.isEmpty, "\(left.count) keys are left below \"\(directory)\", among them \(left[0])")
     }
 
-    func cleanUp() async throws {
-        for upload in try await writer.uploads(under: root) {
-            try await writer.abortUpload(upload.upload, of: upload.path)
+    /// Uploads under way; none where the store does not list them.
+    func uploads(under directory: ByteString) async throws -> [PendingUpload] {
+        do throws(StoreError) { return try await writer.uploads(under: directory) } catch {
+            guard error.kind == .unsupported || error.kind == .invalid else { throw error }
+            return []
         }
-        try await removeAll(under: "")
-        try await writer.removeDirectory(root)
+    }
+
+    /// Removes all that the checks have made; what cannot be removed is no reason to leave the rest.
+    func cleanUp() async throws {
+        var failure: (any Error)?
+        func attempt(_ body: () async throws -> Void) async {
+            do { try await body() } catch { failure = failure ?? error }
+        }
+        for (path, upload) in begun.withLock({ $0 }) {
+            // One that was completed may be an error to some.
+            try? await writer.abortUpload(upload, of: path)
+        }
+        await attempt {
+            for upload in try await uploads(under: root) {
+                try await writer.abortUpload(upload.upload, of: upload.path)
+            }
+        }
+        await attempt { try await removeAll(under: "") }
+        await attempt { try await writer.removeDirectory(root) }
+        await attempt {
+            try expect(try await store.lookup(root) == nil, "\"\(root)\" is still there")
+        }
+        if let failure { throw failure }
     }
 }

@@ -2,9 +2,9 @@ import Platform
 
 /// The contract of `UnderStore`, written down as checks that run against any store.
 ///
-/// With a fixture, a writer to the same store, every check runs on objects made for it. Without one, as in
+/// With a fixture, a writer to the same store, every check of `run` runs on objects made for it. Without one, as in
 /// `larder store test URL`, nothing is written: what the store holds is sampled, and checks that need changes do not
-/// apply.
+/// apply. `runObjectWriting` and `runFileWriting` are about changes through the store itself.
 package struct StoreContract: Sendable {
     /// The names of all checks, in the order in which they run.
     package static var checks: [String] { all.map(\.name) }
@@ -24,36 +24,19 @@ package struct StoreContract: Sendable {
 
     /// Runs every check, one after the other. Never throws: a store that cannot be reached fails its checks.
     ///
-    /// - Parameter report: called after each check, to show progress.
+    /// - Parameters:
+    ///   - isStopped: asked between the checks: whether to end now.
+    ///   - report: called after each check, to show progress.
     @discardableResult
     package func run(
-        report: @Sendable (ContractResult) -> Void = { _ in }
+        isStopped: @Sendable () -> Bool = { false }, report: @escaping @Sendable (ContractResult) -> Void = { _ in }
     ) async -> [ContractResult] {
-        var results: [ContractResult] = []
-        func record(_ name: String, _ start: UInt64, _ outcome: ContractResult.Outcome, _ note: String = "") {
-            let nanoseconds = Int64(MonotonicClock.now() - start)
-            results.append(
-                ContractResult(name: name, outcome: outcome, note: note, duration: .nanoseconds(nanoseconds)))
-            if let last = results.last { report(last) }
-        }
+        var log = ContractLog(isOptional: false, report)
         let context = ContractContext(store: store, fixture: fixture)
-        let start = MonotonicClock.now()
-        do { try await context.prepare() } catch {
-            record("the store can be sampled", start, .failed("\(error)"))
-            return results
-        }
-        for check in Self.all {
-            let start = MonotonicClock.now()
-            do {
-                let note = try await check.body(context)
-                record(check.name, start, .passed, note)
-            } catch let reason as ContractNotApplicable {
-                record(check.name, start, .notApplicable(reason.reason))
-            } catch {
-                record(check.name, start, .failed("\(error)"))
-            }
-        }
-        return results
+        await log.recordFailure("the store can be sampled") { try await context.prepare() }
+        guard log.results.isEmpty else { return log.results }
+        for check in Self.all where !isStopped() { await log.record(check.name) { try await check.body(context) } }
+        return log.results
     }
 }
 

@@ -5,6 +5,7 @@ extension FaultStore: ObjectWriting {
     package var limits: ObjectLimits { base.objectWriting?.limits ?? ObjectLimits() }
     package var conditions: EnforcedConditions { base.objectWriting?.conditions ?? EnforcedConditions() }
     package var wantsMD5: Bool { base.objectWriting?.wantsMD5 ?? false }
+    package var requirements: [StoreRequirement] { base.objectWriting?.requirements ?? [] }
 
     package func probeConditions(in directory: ByteString) async throws(StoreError) -> EnforcedConditions {
         try await change(.probeConditions, directory) { writer throws(StoreError) in

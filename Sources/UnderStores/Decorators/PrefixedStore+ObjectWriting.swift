@@ -12,6 +12,7 @@ extension PrefixedStore: ObjectWriting {
 
     package var conditions: EnforcedConditions { base.objectWriting?.conditions ?? EnforcedConditions() }
     package var wantsMD5: Bool { base.objectWriting?.wantsMD5 ?? false }
+    package var requirements: [StoreRequirement] { base.objectWriting?.requirements ?? [] }
 
     private var writer: any ObjectWriting {
         get throws(StoreError) {

@@ -39,6 +39,11 @@ package final class LocalStore: UnderStore {
         canActForOthers = ThreadIdentity.isChangeable
     }
 
+    /// A directory of this store as a store of its own. Blocks. Throws as `init`.
+    func subdirectory(_ path: ByteString) throws(StoreError) -> LocalStore {
+        try LocalStore(root: "\(rootPath)/\(path)", pool: pool)
+    }
+
     private static func cannotOpen(_ root: String, _ error: Errno) -> StoreError {
         switch error {
         case .noSuchFileOrDirectory where root.isEmpty: StoreError(.invalid, "the directory's path is empty")

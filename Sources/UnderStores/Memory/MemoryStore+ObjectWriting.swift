@@ -8,6 +8,7 @@ extension MemoryStore: ObjectWriting {
     package var limits: ObjectLimits { writes.withLock { $0.limits } }
     package var conditions: EnforcedConditions { writes.withLock { $0.conditions } }
     package var wantsMD5: Bool { writes.withLock { $0.wantsMD5 } }
+    package var requirements: [StoreRequirement] { conditions.requirements }
 
     /// Changes what is enforced from now on.
     package func enforce(_ conditions: EnforcedConditions) { writes.withLock { $0.conditions = conditions } }

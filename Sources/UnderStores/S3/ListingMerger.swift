@@ -84,6 +84,7 @@ package struct ListingMerger: Sendable {
             held.append((DirectoryEntry(name: name, attributes: attributes), key + "/"))
         case .directory(let directory, let attributes):
             let name = ByteString(directory.bytes[prefix.count...].dropLast())
+            guard !name.hasPrefix(S3Probe.mark) else { return }
             guard name.isNameable else {
                 page.unnameable += 1
                 return

@@ -20,6 +20,8 @@ package protocol ObjectWriting: UnderStore {
     /// Whether it knows damaged bytes by their MD5 alone, as far as is known: then who reads what is to be sent computes
     /// that on the way (`UploadBody.md5`).
     var wantsMD5: Bool { get }
+    /// What the store does by itself, for people; empty as long as it is not known.
+    var requirements: [StoreRequirement] { get }
 
     /// Finds out what the store enforces, with objects of its own under `directory` that it removes again.
     /// Throws when the store cannot be written.

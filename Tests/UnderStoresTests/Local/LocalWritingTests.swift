@@ -1,3 +1,4 @@
+import Foundation
 import Glibc
 import Platform
 import Testing
@@ -16,12 +17,25 @@ struct LocalWritingTests {
     }
 
     @Test("as the contract says, for a checked and an unchecked caller", arguments: [true, false])
-    func contract(isChecked: Bool) async {
+    func contract(isChecked: Bool) async throws {
         var caller = caller
         caller.isChecked = isChecked
-        let results = await StoreContract.fileWriting(of: store, as: caller)
+        let results = await StoreContract(store).runFileWriting(as: caller)
         #expect(results.map(\.name) == StoreContract.fileWritingCheckNames)
         for result in results { #expect(result.outcome == .passed, "\(result.name)") }
+        #expect(try FileManager.default.contentsOfDirectory(atPath: scratch.path).isEmpty)
+    }
+
+    @Test("a contract that is stopped leaves nothing, wherever it is", arguments: 0..<4)
+    func stoppedContract(after count: Int) async throws {
+        let done = Lock(0)
+        let results = await StoreContract(store).runFileWriting(as: caller) {
+            done.withLock { $0 >= count }
+        } report: { _ in
+            done.withLock { $0 += 1 }
+        }
+        #expect(results.count == count)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: scratch.path).isEmpty)
     }
 
     @Test("a link planted as a directory on the way is never passed, whatever the call")

@@ -6,6 +6,16 @@ extension S3Store: ObjectWriting {
     package var conditions: EnforcedConditions { traits.behaviour?.conditions ?? EnforcedConditions() }
 
     package var wantsMD5: Bool { traits.behaviour.map { !$0.checksCRC32C } ?? false }
+    package var requirements: [StoreRequirement] {
+        guard let behaviour = traits.behaviour else { return [] }
+        var found = behaviour.requirements
+        if let keepsMarkers = traits.keepsMarkers {
+            found.append(
+                StoreRequirement(
+                    "empty objects `name/` stay", keepsMarkers, otherwise: "a directory goes with its last entry"))
+        }
+        return found
+    }
 
     // MARK: Names
 

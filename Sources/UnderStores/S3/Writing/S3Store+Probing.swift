@@ -98,7 +98,11 @@ struct S3Probe: Sendable {
         }
         let digest = try await UploadDigest.of(.bytes(content), withMD5: true)
         behaviour.tagsAreMD5 = UploadDigest.md5(ofTag: tag).map { $0 == digest.md5 } ?? false
-        behaviour.checksCRC32C = try await refusesDamage()
+        behaviour.checksCRC32C = try await refuses(UploadDigest(crc32c: 0, md5: nil))
+        if !behaviour.checksCRC32C {
+            let wrong = UploadDigest(crc32c: digest.crc32c, md5: [UInt8](repeating: 0, count: 16))
+            behaviour.checksMD5 = try await refuses(wrong)
+        }
         behaviour.conditions.putAbsent = try await put(if: .absent) == nil
         let refusesWrong = try await put(if: .version(never)) == nil
         if refusesWrong {
@@ -131,8 +135,8 @@ struct S3Probe: Sendable {
         return response.isSuccess ? response.headers["etag"] ?? "" : nil
     }
 
-    private func refusesDamage() async throws(StoreError) -> Bool {
-        let wrong = UploadDigest(crc32c: 0, md5: nil)
+    /// Whether the content is refused with a digest that is not its own.
+    private func refuses(_ wrong: UploadDigest) async throws(StoreError) -> Bool {
         do throws(StoreError) {
             _ = try await put(if: .none, digest: wrong)
             return false

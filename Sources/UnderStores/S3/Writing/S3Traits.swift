@@ -5,6 +5,8 @@ struct S3Behaviour: Hashable, Sendable {
     var conditions = EnforcedConditions()
     /// A body that does not fit its CRC32C is refused.
     var checksCRC32C = false
+    /// A body that does not fit its Content-MD5 is refused. Asked only where its CRC32C is not looked at.
+    var checksMD5 = false
     /// The ETag of an object that was put as a whole is the MD5 of its bytes.
     var tagsAreMD5 = false
     /// The ETag that CompleteMultipartUpload answers is the one that the object then has.
@@ -17,6 +19,32 @@ struct S3Behaviour: Hashable, Sendable {
     var copiesParts = true
     /// The copy of a source that has changed is refused.
     var checksCopySource = false
+
+    /// For people.
+    var requirements: [StoreRequirement] {
+        let resent = tagsAreMD5 ? "Larder compares the ETag, and sends again" : "damage on the way is not noticed"
+        var found = conditions.requirements
+        found.append(
+            StoreRequirement(
+                "a body that does not fit its CRC32C is refused", checksCRC32C,
+                otherwise: checksMD5 ? "Larder sends a Content-MD5" : resent))
+        if !checksCRC32C {
+            found.append(
+                StoreRequirement("a body that does not fit its Content-MD5 is refused", checksMD5, otherwise: resent))
+        }
+        found.append(
+            StoreRequirement("CopyObject", copies, otherwise: "names do not change, and metadata only with the bytes"))
+        found.append(
+            StoreRequirement(
+                "UploadPartCopy with a range", copiesParts, otherwise: "what did not change is uploaded again"))
+        if copies {
+            found.append(
+                StoreRequirement(
+                    "copies if unchanged (x-amz-copy-source-if-match)", checksCopySource,
+                    otherwise: "Larder looks before"))
+        }
+        return found
+    }
 
     /// "Conditional writes" and "Checking object integrity" (Amazon S3 User Guide).
     static let aws: S3Behaviour = {
