@@ -105,12 +105,20 @@ final class KnownDirectories: Sendable {
         }
     }
 
-    /// The coordinator has said that something about these directories is no longer right.
-    func forget(_ directories: some Sequence<UInt64>) {
+    /// The coordinator has said that something about these directories, or about names in the second ones, is no longer
+    /// right.
+    func forget(_ directories: [UInt64], namesIn parents: [UInt64]) {
         state.withLock { state in
             state.epoch += 1
-            for directory in directories { state.remove(directory) }
+            for directory in directories + parents { state.remove(directory) }
+            if !parents.isEmpty { state.removeAttributes() }
         }
+    }
+
+    /// A name that may be one of these directories is about to go: what they are then only the coordinator knows.
+    func forgetAttributes() {
+        guard hasAny.load(ordering: .acquiring) else { return }
+        state.withLock { $0.removeAttributes() }
     }
 
     /// Nothing is known any more: the coordinator has been replaced.
@@ -125,6 +133,11 @@ final class KnownDirectories: Sendable {
 extension KnownDirectories.State {
     fileprivate mutating func remove(_ directory: UInt64) {
         if let known = directories.removeValue(forKey: directory) { count -= known.names.count }
+    }
+
+    /// A name that has gone may have been that of any of them.
+    fileprivate mutating func removeAttributes() {
+        for directory in directories.keys { directories[directory]?.attributes = nil }
     }
 
     fileprivate mutating func removeAll() { (directories, count) = ([:], 0) }

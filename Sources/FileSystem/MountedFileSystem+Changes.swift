@@ -87,6 +87,7 @@ extension MountedFileSystem {
         request.directory = directory
         request.caller = caller
         directories.noteChange(in: parent)
+        if directory { directories.forgetAttributes() }
         changeNames(.remove(request), answer: answer)
     }
 
@@ -103,7 +104,7 @@ extension MountedFileSystem {
         request.newName = newName.data
         request.flags = flags
         request.caller = caller
-        directories.noteChange(in: parent)
+        directories.forgetAttributes()
         directories.note(newName, in: newParent)
         // An exchange brings a name to the old place.
         directories.note(name, in: parent)

@@ -55,7 +55,7 @@ package final class MountedFileSystem: Sendable {
     /// The coordinator has said that what is known of these inodes, and of names in these directories, is no longer right.
     /// Any thread; sends nothing.
     package func forget(inodes: [UInt64], namesIn parents: [UInt64]) {
-        directories.forget(inodes + parents)
+        directories.forget(inodes, namesIn: parents)
         for inode in inodes {
             openInodes.find(inode)?.writing?.noteStale()
             openInodes.retire(inode)

@@ -39,7 +39,7 @@ struct KnownDirectoriesTests {
         known.begin(made(7), until: later, since: known.epoch)
         known.begin(made(8), until: later, since: known.epoch)
         let epoch = known.epoch
-        known.forget([7])
+        known.forget([7], namesIn: [])
         #expect(!known.isAbsent("a", in: 7) && known.isAbsent("a", in: 8))
         known.begin(made(9), until: later, since: epoch)
         #expect(!known.isAbsent("a", in: 9), "it may have been told of this directory")
@@ -63,6 +63,18 @@ struct KnownDirectoriesTests {
         let soon = MonotonicClock.now() + 30_000_000_000
         known.begin(made(9), until: soon, since: known.epoch)
         #expect((known.attributes(of: 9)?.ttlMilliseconds).map { $0 <= 30_000 } == true)
+    }
+
+    @Test("a name that goes may be that of a known directory, whose attributes are asked for then")
+    func goingNames() {
+        let known = KnownDirectories()
+        for inode in UInt64(7)...9 { known.begin(made(inode), until: later, since: known.epoch) }
+        known.forget([], namesIn: [8])
+        #expect(known.attributes(of: 7) == nil && known.isAbsent("a", in: 7) && !known.isAbsent("a", in: 8))
+        known.update(made(7, modified: 2))
+        #expect(known.attributes(of: 7)?.modifiedSeconds == 2)
+        known.forgetAttributes()
+        #expect(known.attributes(of: 7) == nil && known.isAbsent("a", in: 7))
     }
 
     @Test("beyond its bounds everything is asked for again")
