@@ -118,8 +118,11 @@ extension ClientSession {
                 request.parent, ByteString(request.name), mode: request.mode, origin(request.caller, operation))
             var entry = WireEntry()
             entry.attributes = services.namespace.attributes(made.inode, made.record)
-            entry.emptyMilliseconds = WireAttributes.milliseconds(
-                until: made.record.listedUntil, now: MonotonicClock.now())
+            // A directory that an earlier attempt made may have got entries of others since.
+            if services.namespace.index.children(of: made.inode, after: nil, limit: 1).isEmpty {
+                entry.emptyMilliseconds = WireAttributes.milliseconds(
+                    until: made.record.listedUntil, now: MonotonicClock.now())
+            }
             return Answer(body: .entry(entry))
         case .makeSymbolicLink(let request):
             _ = try visible(request.parent)
