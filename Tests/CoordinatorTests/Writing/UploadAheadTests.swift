@@ -186,15 +186,21 @@ import UnderStores
         let file = try await bench.written("a", bytes)
         _ = try await bench.service.commit(file, .close)
         #expect(bench.object("a") == bytes && bench.service.conflicts.isEmpty)
-        // The store computes what is too few to be read side by side.
-        let computed = bench.bodiesWithMD5
-        #expect(computed <= bench.faults.calls.count(.uploadPart))
-        if parts == 2 { #expect(computed == 3, "all three were read at once") }
-        if parts >= 8 { #expect(computed >= 6) }
+        // Of different sizes from the fifth on.
+        let count = bench.service.configuration.parts.ranges(of: UInt64(bytes.count)).count
+        #expect(bench.bodiesWithMD5 == count && bench.faults.calls.count(.uploadPart) == count)
         await bench.service.release(file)
         await bench.settle()
         // What was read is what the cache has: its checksums are looked at here.
         #expect(bench.stagingFiles.isEmpty)
+    }
+
+    @Test func aSmallFileIsReadOnceWithItsMD5() async throws {
+        let bench = try StagingBench()
+        bench.wantMD5()
+        let file = try await bench.written("a", pattern(20_000))
+        _ = try await bench.service.commit(file, .close)
+        #expect(bench.object("a") == pattern(20_000) && bench.bodiesWithMD5 == 1)
     }
 
     @Test func whatIsUploadedAheadWithItsMD5AndChangedAfterwardsIsSentAgain() async throws {

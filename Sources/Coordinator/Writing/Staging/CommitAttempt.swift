@@ -122,10 +122,11 @@ extension StagingService {
     func put(
         _ file: StagedFile, _ target: StagedTarget, _ metadata: WrittenMetadata, size: UInt64, isUrgent: Bool
     ) async throws(StagingFailure) -> CommitOutcome {
-        let content = try await read(file, 0..<size)
+        let content = try await read(file, 0..<size, withMD5: target.store.wantsMD5)
         let descriptor: Descriptor
         do { descriptor = try file.descriptor() } catch { throw .disk(error) }
-        let body = UploadBody(file: descriptor, range: 0..<size, checksum: content.print.crc32c)
+        let body = UploadBody(
+            file: descriptor, range: 0..<size, checksum: content.print.crc32c, md5: content.md5)
         await budget.acquire(size, isUrgent: isUrgent)
         defer { budget.release(size) }
         let look = await takeLook(of: file)

@@ -102,12 +102,15 @@ extension StagingService {
         return contents
     }
 
-    func read(_ file: StagedFile, _ range: Range<UInt64>) async throws(StagingFailure) -> PartContent {
+    /// - Parameter withMD5: for a store that wants it of what it is sent.
+    func read(
+        _ file: StagedFile, _ range: Range<UInt64>, withMD5: Bool = false
+    ) async throws(StagingFailure) -> PartContent {
         let blockSize = file.file.blockSize
         let content: PartContent
         do throws(Errno) {
             content = try await blocking { () throws(Errno) in
-                try PartContent.read(range, of: try file.descriptor(), blockSize: blockSize)
+                try PartContent.read(range, of: try file.descriptor(), blockSize: blockSize, withMD5: withMD5)
             }
         } catch { throw .disk(error) }
         guard content.print.length == UInt64(range.count) else { throw .changed }

@@ -43,7 +43,7 @@ final class PartReader: Sendable {
 }
 
 extension StagingService {
-    // Fewer are read one by one, and the store computes their MD5 from what it sends: a lane alone is slower than that.
+    // Fewer are read one by one: a lane alone is slower than that.
     private static let fewest = 3
 
     fileprivate func read(
@@ -51,7 +51,7 @@ extension StagingService {
     ) async throws(StagingFailure) -> [PartContent] {
         guard ranges.count >= Self.fewest else {
             var contents: [PartContent] = []
-            for range in ranges { contents.append(try await read(file, range)) }
+            for range in ranges { contents.append(try await read(file, range, withMD5: true)) }
             return contents
         }
         let blockSize = file.file.blockSize

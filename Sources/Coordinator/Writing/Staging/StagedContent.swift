@@ -1,3 +1,4 @@
+import Crypto
 import Platform
 import SystemPackage
 
@@ -39,10 +40,14 @@ struct PartContent: Sendable {
 
     /// Reads `range` of `file`, which starts at a block. The result is shorter than the range when the file is. Blocks
     /// on the disk. Throws EIO, ….
-    static func read(_ range: Range<UInt64>, of file: Descriptor, blockSize: Int) throws(Errno) -> PartContent {
-        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 4096)
+    static func read(
+        _ range: Range<UInt64>, of file: Descriptor, blockSize: Int, withMD5: Bool = false
+    ) throws(Errno) -> PartContent {
+        let buffer = UnsafeMutableRawBufferPointer.allocate(
+            byteCount: max(1, min(range.count, 1 << 20)), alignment: 4096)
         defer { buffer.deallocate() }
         var content = PartContent()
+        var md5 = Insecure.MD5()
         content.blocks.reserveCapacity(range.count / blockSize + 1)
         var offset = range.lowerBound
         while offset < range.upperBound {
@@ -54,9 +59,11 @@ struct PartContent: Sendable {
                 content.add(UnsafeRawBufferPointer(rebasing: buffer[start..<end]))
                 start = end
             }
+            if withMD5 { md5.update(bufferPointer: UnsafeRawBufferPointer(rebasing: buffer[..<count])) }
             if count < length { break }
             offset += UInt64(length)
         }
+        if withMD5 { content.md5 = Array(md5.finalize()) }
         return content
     }
 
