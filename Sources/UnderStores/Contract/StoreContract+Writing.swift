@@ -24,7 +24,11 @@ extension StoreContract {
         var log = ContractLog(isOptional: true, report)
         for check in Self.allObjectWriting where !isStopped() {
             let isRefused = await log.record(check.name) { try await check.body(context) }
-            if isRefused, log.results.count == 1 { break }
+            if isRefused, log.results.count == 1 {
+                // Nothing was written, as far as one can tell.
+                try? await context.cleanUp()
+                return log.results
+            }
         }
         await log.recordFailure("what was written can be removed") { try await context.cleanUp() }
         return log.results
