@@ -14,9 +14,9 @@ extension StagingService {
         _ file: StagedFile, isUrgent: Bool, inspects: Bool
     ) async -> Result<ObjectAttributes?, CoordinationError> {
         await file.state.withLock { $0.beginning }?.value
-        await waitForLook(at: file)
         var last = StagingFailure.changed
         for round in 0..<Self.rounds {
+            await waitForLook(at: file)
             guard !isClosed else { return fail(file, .closed) }
             // The race may have been lost by the flight before, while who asked for this one was waiting.
             do throws(CoordinationError) { try checkCurrent(file) } catch { return .failure(error) }
@@ -136,7 +136,6 @@ extension StagingService {
         }
         guard !isClosed else { throw .closed }
         settle(file, outcome, before, target)
-        if !outcome.usedUpload { lookAfter(file, outcome.attributes, target) }
         logger.debug(
             "committed",
             metadata: [
@@ -144,6 +143,7 @@ extension StagingService {
                 "version": "\(outcome.attributes.version?.description ?? "")",
             ])
         events.committed(file, outcome.attributes)
+        if !outcome.usedUpload { lookAfter(file, outcome.attributes, target) }
         return outcome.attributes
     }
 
