@@ -54,11 +54,13 @@ _Static_assert(sizeof(struct larder_fuse_open_out) == 16, "struct fuse_open_out"
 
 enum {
     LARDER_FUSE_OP_INIT = 26,
+    LARDER_FUSE_NOTIFY_RESEND = 7,
     LARDER_FUSE_PARALLEL_DIROPS = 1u << 18,
     LARDER_FUSE_HANDLE_KILLPRIV_V2 = 1u << 28,
     LARDER_FUSE_INIT_EXT = 1u << 30,
     LARDER_FUSE_DIRECT_IO_ALLOW_MMAP_FLAGS2 = 1u << (36 - 32),
     LARDER_FUSE_PASSTHROUGH_FLAGS2 = 1u << (37 - 32),
+    LARDER_FUSE_HAS_RESEND_FLAGS2 = 1u << (39 - 32),  // Linux 6.9
     LARDER_FOPEN_DIRECT_IO = 1u << 0,
     LARDER_FOPEN_KEEP_CACHE = 1u << 1,
     LARDER_FOPEN_NOFLUSH = 1u << 5,
@@ -69,19 +71,36 @@ enum {
 struct larder_fuse_context {
     void *bridge, *session;  // the Swift objects
     uint64_t init_unique;    // of the INIT request being answered, else 0
+    uint32_t init_length;
     int wants_passthrough;
     uint32_t offered_flags, offered_flags2;  // by the kernel in INIT
     int has_passthrough;     // after INIT: what the kernel was told
+    int has_resend;          // after INIT: the kernel can send again what was not answered
     uint32_t kernel_minor;
+    // The kernel's INIT request: its length in 4 bytes, then its bytes, for `saved_capacity` bytes in all; outlives this process.
+    void *saved;
+    size_t saved_capacity;
+    int replays;             // INIT comes from `saved`: the kernel had its answer from a process before this one
 };
 
 // libfuse 3.14 knows neither passthrough nor some other flags, and forgets to tell the kernel of parallel directory operations (without which one
 // lookup that waits for a store holds back all others of its directory), so its INIT reply is completed on the way.
 static inline ssize_t larder_fuse_read(int fd, void *buffer, size_t length, void *user) {
     struct larder_fuse_context *context = user;
-    ssize_t count = read(fd, buffer, length);
+    ssize_t count;
+    if (context->replays && !context->init_unique) {
+        uint32_t saved = 0;
+        memcpy(&saved, context->saved, sizeof saved);
+        if (saved > length) return -EIO;
+        memcpy(buffer, (char *)context->saved + sizeof saved, saved);
+        count = saved;
+    } else {
+        count = read(fd, buffer, length);
+    }
     const struct larder_fuse_in_header *in = buffer;
     if (count < (ssize_t)sizeof *in || in->opcode != LARDER_FUSE_OP_INIT) return count;
+    if (!context->replays && (size_t)count + sizeof(uint32_t) <= context->saved_capacity)
+        memcpy((char *)context->saved + sizeof(uint32_t), buffer, (size_t)count);
     struct larder_fuse_init_in init = {0};
     size_t body = (size_t)count - sizeof *in;
     memcpy(&init, in + 1, body < sizeof init ? body : sizeof init);
@@ -91,6 +110,9 @@ static inline ssize_t larder_fuse_read(int fd, void *buffer, size_t length, void
     context->offered_flags2 = init.flags & LARDER_FUSE_INIT_EXT ? init.flags2 : 0;
     int offered = (init.flags & LARDER_FUSE_INIT_EXT) && (init.flags2 & LARDER_FUSE_PASSTHROUGH_FLAGS2);
     context->has_passthrough = context->wants_passthrough && offered;
+    context->has_resend = (context->offered_flags2 & LARDER_FUSE_HAS_RESEND_FLAGS2) &&
+        (size_t)count + sizeof(uint32_t) <= context->saved_capacity;
+    context->init_length = (uint32_t)count;
     return count;
 }
 
@@ -99,6 +121,12 @@ static inline ssize_t larder_fuse_writev(int fd, struct iovec *parts, int count,
     const struct larder_fuse_out_header *out = parts[0].iov_base;
     if (context->init_unique && out->unique == context->init_unique) {
         context->init_unique = 0;
+        if (context->replays) {
+            context->replays = 0;
+            ssize_t total = 0;
+            for (int i = 0; i < count; i++) total += (ssize_t)parts[i].iov_len;
+            return total;
+        }
         if (out->error || count < 2 || parts[1].iov_len < sizeof(struct larder_fuse_init_out)) {
             context->has_passthrough = 0;
             return writev(fd, parts, count);
@@ -117,8 +145,29 @@ static inline ssize_t larder_fuse_writev(int fd, struct iovec *parts, int count,
             init->flags2 |= LARDER_FUSE_PASSTHROUGH_FLAGS2;
             init->max_stack_depth = 1;
         }
+        if (context->has_resend) {
+            init->flags |= LARDER_FUSE_INIT_EXT;
+            init->flags2 |= LARDER_FUSE_HAS_RESEND_FLAGS2;
+        }
+        ssize_t written = writev(fd, parts, count);
+        // From here on another process can go on: the length says so.
+        if (written >= 0 && context->has_resend)
+            __atomic_store_n((uint32_t *)context->saved, context->init_length, __ATOMIC_RELEASE);
+        return written;
     }
     return writev(fd, parts, count);
+}
+
+// Has the kernel send again, first of all, what was read and not answered. Returns 0 or -errno.
+static inline int larder_fuse_resend(int fd) {
+    struct larder_fuse_out_header out = {.len = sizeof out, .error = LARDER_FUSE_NOTIFY_RESEND};
+    return write(fd, &out, sizeof out) < 0 ? -errno : 0;
+}
+
+// The number of the request that a receive has put into `buffer`; 0 for what is none.
+static inline uint64_t larder_fuse_unique(const struct fuse_buf *buffer, int count) {
+    const struct larder_fuse_in_header *in = buffer->mem;
+    return count >= (int)sizeof *in ? in->unique : 0;
 }
 
 // The hooks' and the macro's types do not import.

@@ -13,7 +13,10 @@ struct LarderCommand: ParsableCommand {
         version: LarderVersion.software,
         groupedSubcommands: [
             CommandGroup(
-                name: "Mounting", subcommands: [MountCommand.self, UmountCommand.self, CoordinatorCommand.self]),
+                name: "Mounting",
+                subcommands: [
+                    MountCommand.self, UmountCommand.self, UpgradeCommand.self, CoordinatorCommand.self,
+                ]),
             CommandGroup(
                 name: "Looking",
                 subcommands: [StatusCommand.self, StatCommand.self, ListCommand.self, UsageCommand.self]),

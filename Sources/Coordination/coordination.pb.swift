@@ -109,6 +109,22 @@ package nonisolated struct WireEnvelope: @unchecked Sendable {
     set {_uniqueStorage()._body = .registerDevice(newValue)}
   }
 
+  package var keepLeases: WireKeepLeases {
+    get {
+      if case .keepLeases(let v)? = _storage._body {return v}
+      return WireKeepLeases()
+    }
+    set {_uniqueStorage()._body = .keepLeases(newValue)}
+  }
+
+  package var detach: WireDetach {
+    get {
+      if case .detach(let v)? = _storage._body {return v}
+      return WireDetach()
+    }
+    set {_uniqueStorage()._body = .detach(newValue)}
+  }
+
   package var lookup: WireLookup {
     get {
       if case .lookup(let v)? = _storage._body {return v}
@@ -557,6 +573,14 @@ package nonisolated struct WireEnvelope: @unchecked Sendable {
     set {_uniqueStorage()._body = .resolveConflict(newValue)}
   }
 
+  package var takeOverMount: WireTakeOverMount {
+    get {
+      if case .takeOverMount(let v)? = _storage._body {return v}
+      return WireTakeOverMount()
+    }
+    set {_uniqueStorage()._body = .takeOverMount(newValue)}
+  }
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package nonisolated enum OneOf_Body: Equatable, Sendable {
@@ -567,6 +591,8 @@ package nonisolated struct WireEnvelope: @unchecked Sendable {
     case attach(WireAttach)
     case attached(WireAttached)
     case registerDevice(WireRegisterDevice)
+    case keepLeases(WireKeepLeases)
+    case detach(WireDetach)
     case lookup(WireLookup)
     case entry(WireEntry)
     case getAttributes(WireGetAttributes)
@@ -623,6 +649,7 @@ package nonisolated struct WireEnvelope: @unchecked Sendable {
     case listConflicts(WireListConflicts)
     case conflicts(WireConflicts)
     case resolveConflict(WireResolveConflict)
+    case takeOverMount(WireTakeOverMount)
 
   }
 
@@ -748,8 +775,18 @@ package nonisolated struct WireAttach: Sendable {
   /// answers an Invalidate that has an id
   package var acknowledges: Bool = false
 
-  /// 16 random bytes of the mount process, the same on every connection: whose `operation` numbers these are.
+  /// 16 random bytes of the mount, the same on every connection, and of each process that serves it: whose `operation` numbers
+  /// these are.
   package var client: Data = Data()
+
+  /// The process that served the mount before has ended: its session, which the coordinator keeps for a while, goes on here.
+  package var takesOver: Bool = false
+
+  /// how many processes have served the mount, this one included
+  package var generation: UInt64 = 0
+
+  /// the process that starts a successor; 0: none
+  package var supervisor: Int32 = 0
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -993,6 +1030,12 @@ package nonisolated struct WireAttached: @unchecked Sendable {
     set {_uniqueStorage()._kernelAttributes = newValue}
   }
 
+  /// not 0; the same when a session goes on: then its leases do as well
+  package var session: UInt64 {
+    get {_storage._session}
+    set {_uniqueStorage()._session = newValue}
+  }
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
@@ -1000,7 +1043,8 @@ package nonisolated struct WireAttached: @unchecked Sendable {
   fileprivate var _storage = _StorageClass.defaultInstance
 }
 
-/// Descriptor: the mount's /dev/fuse connection, kept for backing ids.
+/// Descriptors: the mount's /dev/fuse connection, kept for backing ids and, where `resumable`, for a successor of the mount's
+/// process; then also the memory that its processes share.
 package nonisolated struct WireRegisterDevice: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
@@ -1008,6 +1052,36 @@ package nonisolated struct WireRegisterDevice: Sendable {
 
   /// whether the kernel agreed to FUSE passthrough
   package var passthrough: Bool = false
+
+  /// the kernel sends again what a process that has died did not answer
+  package var resumable: Bool = false
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+/// After an Attach that took over: of the leases that the session had, those that are still in use. After the message with
+/// `end`, the others are ended. No reply.
+package nonisolated struct WireKeepLeases: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var leases: [UInt64] = []
+
+  package var end: Bool = false
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
+/// The mount has ended: nothing of its session is kept. No reply.
+package nonisolated struct WireDetach: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1072,31 +1146,37 @@ package nonisolated struct WireLookup: Sendable {
 }
 
 /// The answer to Lookup and GetAttributes. No attributes: there is no such name, for `negative_ttl_milliseconds`.
-package nonisolated struct WireEntry: Sendable {
+package nonisolated struct WireEntry: @unchecked Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
   // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
   // methods supported on all messages.
 
   package var attributes: WireAttributes {
-    get {_attributes ?? WireAttributes()}
-    set {_attributes = newValue}
+    get {_storage._attributes ?? WireAttributes()}
+    set {_uniqueStorage()._attributes = newValue}
   }
   /// Returns true if `attributes` has been explicitly set.
-  package var hasAttributes: Bool {self._attributes != nil}
+  package var hasAttributes: Bool {_storage._attributes != nil}
   /// Clears the value of `attributes`. Subsequent reads from it will return its default value.
-  package mutating func clearAttributes() {self._attributes = nil}
+  package mutating func clearAttributes() {_uniqueStorage()._attributes = nil}
 
-  package var negativeTtlMilliseconds: UInt32 = 0
+  package var negativeTtlMilliseconds: UInt32 {
+    get {_storage._negativeTtlMilliseconds}
+    set {_uniqueStorage()._negativeTtlMilliseconds = newValue}
+  }
 
   /// Of a directory that was just made: for so long nothing is in it but what this mount makes there, unless it is told
   /// otherwise by an Invalidate of the directory.
-  package var emptyMilliseconds: UInt32 = 0
+  package var emptyMilliseconds: UInt32 {
+    get {_storage._emptyMilliseconds}
+    set {_uniqueStorage()._emptyMilliseconds = newValue}
+  }
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
   package init() {}
 
-  fileprivate var _attributes: WireAttributes? = nil
+  fileprivate var _storage = _StorageClass.defaultInstance
 }
 
 package nonisolated struct WireGetAttributes: Sendable {
@@ -1127,7 +1207,48 @@ package nonisolated struct WireList: Sendable {
   /// the reader is done with `stream`; answered by Done
   package var close: Bool = false
 
+  /// Of a new listing that goes on where another of the directory was: in the same order.
+  package var order: WireList.Order = .any
+
   package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package nonisolated enum Order: SwiftProtobuf.Enum, Swift.CaseIterable {
+    package typealias RawValue = Int
+    case any // = 0
+    case byName // = 1
+    case store // = 2
+    case UNRECOGNIZED(Int)
+
+    package init() {
+      self = .any
+    }
+
+    package init?(rawValue: Int) {
+      switch rawValue {
+      case 0: self = .any
+      case 1: self = .byName
+      case 2: self = .store
+      default: self = .UNRECOGNIZED(rawValue)
+      }
+    }
+
+    package var rawValue: Int {
+      switch self {
+      case .any: return 0
+      case .byName: return 1
+      case .store: return 2
+      case .UNRECOGNIZED(let i): return i
+      }
+    }
+
+    // The compiler won't synthesize support with the UNRECOGNIZED case.
+    package static let allCases: [WireList.Order] = [
+      .any,
+      .byName,
+      .store,
+    ]
+
+  }
 
   package init() {}
 }
@@ -1145,6 +1266,8 @@ package nonisolated struct WireListPage: Sendable {
 
   /// the inode that ".." stands for; 0 for the root of the volume, which is its own
   package var parent: UInt64 = 0
+
+  package var order: WireList.Order = .any
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -1282,6 +1405,11 @@ package nonisolated struct WireOpen: Sendable {
 
   /// after a reconnect: the staged file whose descriptor the mount still has
   package var staged: UInt64 = 0
+
+  /// Of the session that was taken over: a lease to be lent again, and that session's number (Attached.session).
+  package var lease: UInt64 = 0
+
+  package var session: UInt64 = 0
 
   package var unknownFields = SwiftProtobuf.UnknownStorage()
 
@@ -2423,6 +2551,18 @@ package nonisolated struct WireStatus: Sendable {
 
     package var openFiles: [WireStatus.OpenFile] = []
 
+    /// how many processes have served the mount
+    package var generation: UInt64 = 0
+
+    /// a successor can go on when its process dies
+    package var resumable: Bool = false
+
+    /// the process that starts one; 0: none
+    package var supervisor: Int32 = 0
+
+    /// its process has ended, and no successor is here yet
+    package var waiting: Bool = false
+
     package var unknownFields = SwiftProtobuf.UnknownStorage()
 
     package init() {}
@@ -2717,6 +2857,20 @@ package nonisolated struct WireResolveConflict: Sendable {
   package init() {}
 }
 
+/// Asks for a mount of the same user whose process and supervisor have ended: who gets it serves it from now on. Answered by
+/// Done with the descriptors of its RegisterDevice, the device and the memory; ENOENT when no such mount waits.
+package nonisolated struct WireTakeOverMount: Sendable {
+  // SwiftProtobuf.Message conformance is added in an extension below. See the
+  // `Message` and `Message+*Additions` files in the SwiftProtobuf library for
+  // methods supported on all messages.
+
+  package var mountPath: String = String()
+
+  package var unknownFields = SwiftProtobuf.UnknownStorage()
+
+  package init() {}
+}
+
 /// Asks the coordinator to stop. Answered by Done.
 package nonisolated struct WireShutdown: Sendable {
   // SwiftProtobuf.Message conformance is added in an extension below. See the
@@ -2737,7 +2891,7 @@ fileprivate nonisolated let _protobuf_package = "larder.wire"
 
 nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Envelope"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}failure\0\u{1}hello\0\u{1}welcome\0\u{1}done\0\u{1}operation\0\u{2}\u{4}attach\0\u{1}attached\0\u{3}register_device\0\u{2}\u{8}lookup\0\u{1}entry\0\u{3}get_attributes\0\u{1}list\0\u{3}list_page\0\u{3}read_link\0\u{3}link_target\0\u{3}get_space\0\u{1}space\0\u{3}get_extended_attribute\0\u{3}extended_attribute\0\u{2}\u{a}open\0\u{1}opened\0\u{1}release\0\u{1}fetch\0\u{1}fetched\0\u{3}access_report\0\u{1}commit\0\u{1}committed\0\u{1}reserve\0\u{3}copy_range\0\u{1}copied\0\u{2}\u{a}invalidate\0\u{4}\u{a}get_status\0\u{1}status\0\u{1}describe\0\u{1}description\0\u{1}measure\0\u{1}usage\0\u{1}load\0\u{1}free\0\u{1}synchronize\0\u{1}progress\0\u{2}\u{3}shutdown\0\u{1}flush\0\u{3}list_conflicts\0\u{1}conflicts\0\u{3}resolve_conflict\0\u{2}\u{e}create\0\u{1}created\0\u{3}make_node\0\u{3}make_directory\0\u{3}make_symbolic_link\0\u{3}make_hard_link\0\u{1}remove\0\u{1}rename\0\u{3}set_attributes\0\u{3}set_extended_attribute\0\u{3}remove_extended_attribute\0\u{3}list_extended_attributes\0\u{3}extended_attribute_names\0\u{3}synchronize_directory\0\u{4}\u{7}get_lock\0\u{3}lock_state\0\u{3}set_lock\0\u{3}cancel_lock\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}id\0\u{1}failure\0\u{1}hello\0\u{1}welcome\0\u{1}done\0\u{1}operation\0\u{2}\u{4}attach\0\u{1}attached\0\u{3}register_device\0\u{3}keep_leases\0\u{1}detach\0\u{2}\u{6}lookup\0\u{1}entry\0\u{3}get_attributes\0\u{1}list\0\u{3}list_page\0\u{3}read_link\0\u{3}link_target\0\u{3}get_space\0\u{1}space\0\u{3}get_extended_attribute\0\u{3}extended_attribute\0\u{2}\u{a}open\0\u{1}opened\0\u{1}release\0\u{1}fetch\0\u{1}fetched\0\u{3}access_report\0\u{1}commit\0\u{1}committed\0\u{1}reserve\0\u{3}copy_range\0\u{1}copied\0\u{2}\u{a}invalidate\0\u{4}\u{a}get_status\0\u{1}status\0\u{1}describe\0\u{1}description\0\u{1}measure\0\u{1}usage\0\u{1}load\0\u{1}free\0\u{1}synchronize\0\u{1}progress\0\u{2}\u{3}shutdown\0\u{1}flush\0\u{3}list_conflicts\0\u{1}conflicts\0\u{3}resolve_conflict\0\u{3}take_over_mount\0\u{2}\u{d}create\0\u{1}created\0\u{3}make_node\0\u{3}make_directory\0\u{3}make_symbolic_link\0\u{3}make_hard_link\0\u{1}remove\0\u{1}rename\0\u{3}set_attributes\0\u{3}set_extended_attribute\0\u{3}remove_extended_attribute\0\u{3}list_extended_attributes\0\u{3}extended_attribute_names\0\u{3}synchronize_directory\0\u{4}\u{7}get_lock\0\u{3}lock_state\0\u{3}set_lock\0\u{3}cancel_lock\0")
 
   fileprivate class _StorageClass {
     var _id: UInt64 = 0
@@ -2865,6 +3019,32 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
           if let v = v {
             if hadOneofValue {try decoder.handleConflictingOneOf()}
             _storage._body = .registerDevice(v)
+          }
+        }()
+        case 13: try {
+          var v: WireKeepLeases?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .keepLeases(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .keepLeases(v)
+          }
+        }()
+        case 14: try {
+          var v: WireDetach?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .detach(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .detach(v)
           }
         }()
         case 20: try {
@@ -3361,6 +3541,19 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
             _storage._body = .resolveConflict(v)
           }
         }()
+        case 87: try {
+          var v: WireTakeOverMount?
+          var hadOneofValue = false
+          if let current = _storage._body {
+            hadOneofValue = true
+            if case .takeOverMount(let m) = current {v = m}
+          }
+          try decoder.decodeSingularMessageField(value: &v)
+          if let v = v {
+            if hadOneofValue {try decoder.handleConflictingOneOf()}
+            _storage._body = .takeOverMount(v)
+          }
+        }()
         case 100: try {
           var v: WireCreate?
           var hadOneofValue = false
@@ -3645,6 +3838,14 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
         guard case .registerDevice(let v)? = _storage._body else { preconditionFailure() }
         try visitor.visitSingularMessageField(value: v, fieldNumber: 12)
       }()
+      case .keepLeases?: try {
+        guard case .keepLeases(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 13)
+      }()
+      case .detach?: try {
+        guard case .detach(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 14)
+      }()
       case .lookup?: try {
         guard case .lookup(let v)? = _storage._body else { preconditionFailure() }
         try visitor.visitSingularMessageField(value: v, fieldNumber: 20)
@@ -3796,6 +3997,10 @@ nonisolated extension WireEnvelope: SwiftProtobuf.Message, SwiftProtobuf._Messag
       case .resolveConflict?: try {
         guard case .resolveConflict(let v)? = _storage._body else { preconditionFailure() }
         try visitor.visitSingularMessageField(value: v, fieldNumber: 86)
+      }()
+      case .takeOverMount?: try {
+        guard case .takeOverMount(let v)? = _storage._body else { preconditionFailure() }
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 87)
       }()
       case .create?: try {
         guard case .create(let v)? = _storage._body else { preconditionFailure() }
@@ -4032,7 +4237,7 @@ nonisolated extension WireWelcome: SwiftProtobuf.Message, SwiftProtobuf._Message
 
 nonisolated extension WireAttach: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Attach"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}volume\0\u{3}mount_path\0\u{1}resuming\0\u{1}acknowledges\0\u{1}client\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}volume\0\u{3}mount_path\0\u{1}resuming\0\u{1}acknowledges\0\u{1}client\0\u{3}takes_over\0\u{1}generation\0\u{1}supervisor\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -4045,6 +4250,9 @@ nonisolated extension WireAttach: SwiftProtobuf.Message, SwiftProtobuf._MessageI
       case 3: try { try decoder.decodeSingularBoolField(value: &self.resuming) }()
       case 4: try { try decoder.decodeSingularBoolField(value: &self.acknowledges) }()
       case 5: try { try decoder.decodeSingularBytesField(value: &self.client) }()
+      case 6: try { try decoder.decodeSingularBoolField(value: &self.takesOver) }()
+      case 7: try { try decoder.decodeSingularUInt64Field(value: &self.generation) }()
+      case 8: try { try decoder.decodeSingularInt32Field(value: &self.supervisor) }()
       default: break
       }
     }
@@ -4070,6 +4278,15 @@ nonisolated extension WireAttach: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     if !self.client.isEmpty {
       try visitor.visitSingularBytesField(value: self.client, fieldNumber: 5)
     }
+    if self.takesOver != false {
+      try visitor.visitSingularBoolField(value: self.takesOver, fieldNumber: 6)
+    }
+    if self.generation != 0 {
+      try visitor.visitSingularUInt64Field(value: self.generation, fieldNumber: 7)
+    }
+    if self.supervisor != 0 {
+      try visitor.visitSingularInt32Field(value: self.supervisor, fieldNumber: 8)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -4079,6 +4296,9 @@ nonisolated extension WireAttach: SwiftProtobuf.Message, SwiftProtobuf._MessageI
     if lhs.resuming != rhs.resuming {return false}
     if lhs.acknowledges != rhs.acknowledges {return false}
     if lhs.client != rhs.client {return false}
+    if lhs.takesOver != rhs.takesOver {return false}
+    if lhs.generation != rhs.generation {return false}
+    if lhs.supervisor != rhs.supervisor {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -4382,13 +4602,14 @@ nonisolated extension WireMountSpecification: SwiftProtobuf.Message, SwiftProtob
 
 nonisolated extension WireAttached: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Attached"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}root\0\u{1}attributes\0\u{1}volume\0\u{3}kernel_attributes\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}root\0\u{1}attributes\0\u{1}volume\0\u{3}kernel_attributes\0\u{1}session\0")
 
   fileprivate class _StorageClass {
     var _root: UInt64 = 0
     var _attributes: WireAttributes? = nil
     var _volume: String = String()
     var _kernelAttributes: Bool = false
+    var _session: UInt64 = 0
 
       // This property is used as the initial default value for new instances of the type.
       // The type itself is protecting the reference to its storage via CoW semantics.
@@ -4403,6 +4624,7 @@ nonisolated extension WireAttached: SwiftProtobuf.Message, SwiftProtobuf._Messag
       _attributes = source._attributes
       _volume = source._volume
       _kernelAttributes = source._kernelAttributes
+      _session = source._session
     }
   }
 
@@ -4425,6 +4647,7 @@ nonisolated extension WireAttached: SwiftProtobuf.Message, SwiftProtobuf._Messag
         case 2: try { try decoder.decodeSingularMessageField(value: &_storage._attributes) }()
         case 3: try { try decoder.decodeSingularStringField(value: &_storage._volume) }()
         case 4: try { try decoder.decodeSingularBoolField(value: &_storage._kernelAttributes) }()
+        case 5: try { try decoder.decodeSingularUInt64Field(value: &_storage._session) }()
         default: break
         }
       }
@@ -4449,6 +4672,9 @@ nonisolated extension WireAttached: SwiftProtobuf.Message, SwiftProtobuf._Messag
       if _storage._kernelAttributes != false {
         try visitor.visitSingularBoolField(value: _storage._kernelAttributes, fieldNumber: 4)
       }
+      if _storage._session != 0 {
+        try visitor.visitSingularUInt64Field(value: _storage._session, fieldNumber: 5)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
@@ -4462,6 +4688,7 @@ nonisolated extension WireAttached: SwiftProtobuf.Message, SwiftProtobuf._Messag
         if _storage._attributes != rhs_storage._attributes {return false}
         if _storage._volume != rhs_storage._volume {return false}
         if _storage._kernelAttributes != rhs_storage._kernelAttributes {return false}
+        if _storage._session != rhs_storage._session {return false}
         return true
       }
       if !storagesAreEqual {return false}
@@ -4473,7 +4700,7 @@ nonisolated extension WireAttached: SwiftProtobuf.Message, SwiftProtobuf._Messag
 
 nonisolated extension WireRegisterDevice: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".RegisterDevice"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}passthrough\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}passthrough\0\u{1}resumable\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -4482,6 +4709,7 @@ nonisolated extension WireRegisterDevice: SwiftProtobuf.Message, SwiftProtobuf._
       // enabled. https://github.com/apple/swift-protobuf/issues/1034
       switch fieldNumber {
       case 1: try { try decoder.decodeSingularBoolField(value: &self.passthrough) }()
+      case 2: try { try decoder.decodeSingularBoolField(value: &self.resumable) }()
       default: break
       }
     }
@@ -4491,11 +4719,69 @@ nonisolated extension WireRegisterDevice: SwiftProtobuf.Message, SwiftProtobuf._
     if self.passthrough != false {
       try visitor.visitSingularBoolField(value: self.passthrough, fieldNumber: 1)
     }
+    if self.resumable != false {
+      try visitor.visitSingularBoolField(value: self.resumable, fieldNumber: 2)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: WireRegisterDevice, rhs: WireRegisterDevice) -> Bool {
     if lhs.passthrough != rhs.passthrough {return false}
+    if lhs.resumable != rhs.resumable {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireKeepLeases: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".KeepLeases"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}leases\0\u{1}end\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeRepeatedUInt64Field(value: &self.leases) }()
+      case 2: try { try decoder.decodeSingularBoolField(value: &self.end) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.leases.isEmpty {
+      try visitor.visitPackedUInt64Field(value: self.leases, fieldNumber: 1)
+    }
+    if self.end != false {
+      try visitor.visitSingularBoolField(value: self.end, fieldNumber: 2)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireKeepLeases, rhs: WireKeepLeases) -> Bool {
+    if lhs.leases != rhs.leases {return false}
+    if lhs.end != rhs.end {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
+}
+
+nonisolated extension WireDetach: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".Detach"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap()
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    // Load everything into unknown fields
+    while try decoder.nextFieldNumber() != nil {}
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireDetach, rhs: WireDetach) -> Bool {
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -4640,41 +4926,81 @@ nonisolated extension WireEntry: SwiftProtobuf.Message, SwiftProtobuf._MessageIm
   package static let protoMessageName: String = _protobuf_package + ".Entry"
   package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}attributes\0\u{3}negative_ttl_milliseconds\0\u{3}empty_milliseconds\0")
 
+  fileprivate class _StorageClass {
+    var _attributes: WireAttributes? = nil
+    var _negativeTtlMilliseconds: UInt32 = 0
+    var _emptyMilliseconds: UInt32 = 0
+
+      // This property is used as the initial default value for new instances of the type.
+      // The type itself is protecting the reference to its storage via CoW semantics.
+      // This will force a copy to be made of this reference when the first mutation occurs;
+      // hence, it is safe to mark this as `nonisolated(unsafe)`.
+      static nonisolated(unsafe) let defaultInstance = _StorageClass()
+
+    private init() {}
+
+    init(copying source: _StorageClass) {
+      _attributes = source._attributes
+      _negativeTtlMilliseconds = source._negativeTtlMilliseconds
+      _emptyMilliseconds = source._emptyMilliseconds
+    }
+  }
+
+  fileprivate mutating func _uniqueStorage() -> _StorageClass {
+    if !isKnownUniquelyReferenced(&_storage) {
+      _storage = _StorageClass(copying: _storage)
+    }
+    return _storage
+  }
+
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
-    while let fieldNumber = try decoder.nextFieldNumber() {
-      // The use of inline closures is to circumvent an issue where the compiler
-      // allocates stack space for every case branch when no optimizations are
-      // enabled. https://github.com/apple/swift-protobuf/issues/1034
-      switch fieldNumber {
-      case 1: try { try decoder.decodeSingularMessageField(value: &self._attributes) }()
-      case 2: try { try decoder.decodeSingularUInt32Field(value: &self.negativeTtlMilliseconds) }()
-      case 3: try { try decoder.decodeSingularUInt32Field(value: &self.emptyMilliseconds) }()
-      default: break
+    _ = _uniqueStorage()
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      while let fieldNumber = try decoder.nextFieldNumber() {
+        // The use of inline closures is to circumvent an issue where the compiler
+        // allocates stack space for every case branch when no optimizations are
+        // enabled. https://github.com/apple/swift-protobuf/issues/1034
+        switch fieldNumber {
+        case 1: try { try decoder.decodeSingularMessageField(value: &_storage._attributes) }()
+        case 2: try { try decoder.decodeSingularUInt32Field(value: &_storage._negativeTtlMilliseconds) }()
+        case 3: try { try decoder.decodeSingularUInt32Field(value: &_storage._emptyMilliseconds) }()
+        default: break
+        }
       }
     }
   }
 
   package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
-    // The use of inline closures is to circumvent an issue where the compiler
-    // allocates stack space for every if/case branch local when no optimizations
-    // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
-    // https://github.com/apple/swift-protobuf/issues/1182
-    try { if let v = self._attributes {
-      try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
-    } }()
-    if self.negativeTtlMilliseconds != 0 {
-      try visitor.visitSingularUInt32Field(value: self.negativeTtlMilliseconds, fieldNumber: 2)
-    }
-    if self.emptyMilliseconds != 0 {
-      try visitor.visitSingularUInt32Field(value: self.emptyMilliseconds, fieldNumber: 3)
+    try withExtendedLifetime(_storage) { (_storage: _StorageClass) in
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every if/case branch local when no optimizations
+      // are enabled. https://github.com/apple/swift-protobuf/issues/1034 and
+      // https://github.com/apple/swift-protobuf/issues/1182
+      try { if let v = _storage._attributes {
+        try visitor.visitSingularMessageField(value: v, fieldNumber: 1)
+      } }()
+      if _storage._negativeTtlMilliseconds != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._negativeTtlMilliseconds, fieldNumber: 2)
+      }
+      if _storage._emptyMilliseconds != 0 {
+        try visitor.visitSingularUInt32Field(value: _storage._emptyMilliseconds, fieldNumber: 3)
+      }
     }
     try unknownFields.traverse(visitor: &visitor)
   }
 
   package static func ==(lhs: WireEntry, rhs: WireEntry) -> Bool {
-    if lhs._attributes != rhs._attributes {return false}
-    if lhs.negativeTtlMilliseconds != rhs.negativeTtlMilliseconds {return false}
-    if lhs.emptyMilliseconds != rhs.emptyMilliseconds {return false}
+    if lhs._storage !== rhs._storage {
+      let storagesAreEqual: Bool = withExtendedLifetime((lhs._storage, rhs._storage)) { (_args: (_StorageClass, _StorageClass)) in
+        let _storage = _args.0
+        let rhs_storage = _args.1
+        if _storage._attributes != rhs_storage._attributes {return false}
+        if _storage._negativeTtlMilliseconds != rhs_storage._negativeTtlMilliseconds {return false}
+        if _storage._emptyMilliseconds != rhs_storage._emptyMilliseconds {return false}
+        return true
+      }
+      if !storagesAreEqual {return false}
+    }
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -4712,7 +5038,7 @@ nonisolated extension WireGetAttributes: SwiftProtobuf.Message, SwiftProtobuf._M
 
 nonisolated extension WireList: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".List"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}directory\0\u{1}stream\0\u{3}maximum_entries\0\u{1}close\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}directory\0\u{1}stream\0\u{3}maximum_entries\0\u{1}close\0\u{1}order\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -4724,6 +5050,7 @@ nonisolated extension WireList: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
       case 2: try { try decoder.decodeSingularUInt64Field(value: &self.stream) }()
       case 3: try { try decoder.decodeSingularUInt32Field(value: &self.maximumEntries) }()
       case 4: try { try decoder.decodeSingularBoolField(value: &self.close) }()
+      case 5: try { try decoder.decodeSingularEnumField(value: &self.order) }()
       default: break
       }
     }
@@ -4742,6 +5069,9 @@ nonisolated extension WireList: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
     if self.close != false {
       try visitor.visitSingularBoolField(value: self.close, fieldNumber: 4)
     }
+    if self.order != .any {
+      try visitor.visitSingularEnumField(value: self.order, fieldNumber: 5)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -4750,14 +5080,19 @@ nonisolated extension WireList: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
     if lhs.stream != rhs.stream {return false}
     if lhs.maximumEntries != rhs.maximumEntries {return false}
     if lhs.close != rhs.close {return false}
+    if lhs.order != rhs.order {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
 }
 
+nonisolated extension WireList.Order: SwiftProtobuf._ProtoNameProviding {
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0ANY\0\u{1}BY_NAME\0\u{1}STORE\0")
+}
+
 nonisolated extension WireListPage: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".ListPage"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}stream\0\u{1}entries\0\u{1}end\0\u{1}parent\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}stream\0\u{1}entries\0\u{1}end\0\u{1}parent\0\u{1}order\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -4769,6 +5104,7 @@ nonisolated extension WireListPage: SwiftProtobuf.Message, SwiftProtobuf._Messag
       case 2: try { try decoder.decodeRepeatedMessageField(value: &self.entries) }()
       case 3: try { try decoder.decodeSingularBoolField(value: &self.end) }()
       case 4: try { try decoder.decodeSingularUInt64Field(value: &self.parent) }()
+      case 5: try { try decoder.decodeSingularEnumField(value: &self.order) }()
       default: break
       }
     }
@@ -4787,6 +5123,9 @@ nonisolated extension WireListPage: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if self.parent != 0 {
       try visitor.visitSingularUInt64Field(value: self.parent, fieldNumber: 4)
     }
+    if self.order != .any {
+      try visitor.visitSingularEnumField(value: self.order, fieldNumber: 5)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -4795,6 +5134,7 @@ nonisolated extension WireListPage: SwiftProtobuf.Message, SwiftProtobuf._Messag
     if lhs.entries != rhs.entries {return false}
     if lhs.end != rhs.end {return false}
     if lhs.parent != rhs.parent {return false}
+    if lhs.order != rhs.order {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -5046,7 +5386,7 @@ nonisolated extension WireExtendedAttribute: SwiftProtobuf.Message, SwiftProtobu
 
 nonisolated extension WireOpen: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = _protobuf_package + ".Open"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}inode\0\u{1}passthrough\0\u{1}flags\0\u{1}caller\0\u{1}staged\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{1}inode\0\u{1}passthrough\0\u{1}flags\0\u{1}caller\0\u{1}staged\0\u{1}lease\0\u{1}session\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -5059,6 +5399,8 @@ nonisolated extension WireOpen: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
       case 3: try { try decoder.decodeSingularUInt32Field(value: &self.flags) }()
       case 4: try { try decoder.decodeSingularMessageField(value: &self._caller) }()
       case 5: try { try decoder.decodeSingularUInt64Field(value: &self.staged) }()
+      case 6: try { try decoder.decodeSingularUInt64Field(value: &self.lease) }()
+      case 7: try { try decoder.decodeSingularUInt64Field(value: &self.session) }()
       default: break
       }
     }
@@ -5084,6 +5426,12 @@ nonisolated extension WireOpen: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
     if self.staged != 0 {
       try visitor.visitSingularUInt64Field(value: self.staged, fieldNumber: 5)
     }
+    if self.lease != 0 {
+      try visitor.visitSingularUInt64Field(value: self.lease, fieldNumber: 6)
+    }
+    if self.session != 0 {
+      try visitor.visitSingularUInt64Field(value: self.session, fieldNumber: 7)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -5093,6 +5441,8 @@ nonisolated extension WireOpen: SwiftProtobuf.Message, SwiftProtobuf._MessageImp
     if lhs.flags != rhs.flags {return false}
     if lhs._caller != rhs._caller {return false}
     if lhs.staged != rhs.staged {return false}
+    if lhs.lease != rhs.lease {return false}
+    if lhs.session != rhs.session {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -7153,7 +7503,7 @@ nonisolated extension WireStatus.PendingFile: SwiftProtobuf.Message, SwiftProtob
 
 nonisolated extension WireStatus.Mount: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
   package static let protoMessageName: String = WireStatus.protoMessageName + ".Mount"
-  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}mount_path\0\u{1}source\0\u{1}pid\0\u{1}uid\0\u{1}passthrough\0\u{3}open_files\0")
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}mount_path\0\u{1}source\0\u{1}pid\0\u{1}uid\0\u{1}passthrough\0\u{3}open_files\0\u{1}generation\0\u{1}resumable\0\u{1}supervisor\0\u{1}waiting\0")
 
   package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
     while let fieldNumber = try decoder.nextFieldNumber() {
@@ -7167,6 +7517,10 @@ nonisolated extension WireStatus.Mount: SwiftProtobuf.Message, SwiftProtobuf._Me
       case 4: try { try decoder.decodeSingularUInt32Field(value: &self.uid) }()
       case 5: try { try decoder.decodeSingularBoolField(value: &self.passthrough) }()
       case 6: try { try decoder.decodeRepeatedMessageField(value: &self.openFiles) }()
+      case 7: try { try decoder.decodeSingularUInt64Field(value: &self.generation) }()
+      case 8: try { try decoder.decodeSingularBoolField(value: &self.resumable) }()
+      case 9: try { try decoder.decodeSingularInt32Field(value: &self.supervisor) }()
+      case 10: try { try decoder.decodeSingularBoolField(value: &self.waiting) }()
       default: break
       }
     }
@@ -7191,6 +7545,18 @@ nonisolated extension WireStatus.Mount: SwiftProtobuf.Message, SwiftProtobuf._Me
     if !self.openFiles.isEmpty {
       try visitor.visitRepeatedMessageField(value: self.openFiles, fieldNumber: 6)
     }
+    if self.generation != 0 {
+      try visitor.visitSingularUInt64Field(value: self.generation, fieldNumber: 7)
+    }
+    if self.resumable != false {
+      try visitor.visitSingularBoolField(value: self.resumable, fieldNumber: 8)
+    }
+    if self.supervisor != 0 {
+      try visitor.visitSingularInt32Field(value: self.supervisor, fieldNumber: 9)
+    }
+    if self.waiting != false {
+      try visitor.visitSingularBoolField(value: self.waiting, fieldNumber: 10)
+    }
     try unknownFields.traverse(visitor: &visitor)
   }
 
@@ -7201,6 +7567,10 @@ nonisolated extension WireStatus.Mount: SwiftProtobuf.Message, SwiftProtobuf._Me
     if lhs.uid != rhs.uid {return false}
     if lhs.passthrough != rhs.passthrough {return false}
     if lhs.openFiles != rhs.openFiles {return false}
+    if lhs.generation != rhs.generation {return false}
+    if lhs.resumable != rhs.resumable {return false}
+    if lhs.supervisor != rhs.supervisor {return false}
+    if lhs.waiting != rhs.waiting {return false}
     if lhs.unknownFields != rhs.unknownFields {return false}
     return true
   }
@@ -7787,6 +8157,36 @@ nonisolated extension WireResolveConflict: SwiftProtobuf.Message, SwiftProtobuf.
 
 nonisolated extension WireResolveConflict.Action: SwiftProtobuf._ProtoNameProviding {
   package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{2}\0RESTORE\0\u{1}DISCARD\0")
+}
+
+nonisolated extension WireTakeOverMount: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {
+  package static let protoMessageName: String = _protobuf_package + ".TakeOverMount"
+  package static let _protobuf_nameMap = SwiftProtobuf._NameMap(bytecode: "\0\u{3}mount_path\0")
+
+  package mutating func decodeMessage<D: SwiftProtobuf.Decoder>(decoder: inout D) throws {
+    while let fieldNumber = try decoder.nextFieldNumber() {
+      // The use of inline closures is to circumvent an issue where the compiler
+      // allocates stack space for every case branch when no optimizations are
+      // enabled. https://github.com/apple/swift-protobuf/issues/1034
+      switch fieldNumber {
+      case 1: try { try decoder.decodeSingularStringField(value: &self.mountPath) }()
+      default: break
+      }
+    }
+  }
+
+  package func traverse<V: SwiftProtobuf.Visitor>(visitor: inout V) throws {
+    if !self.mountPath.isEmpty {
+      try visitor.visitSingularStringField(value: self.mountPath, fieldNumber: 1)
+    }
+    try unknownFields.traverse(visitor: &visitor)
+  }
+
+  package static func ==(lhs: WireTakeOverMount, rhs: WireTakeOverMount) -> Bool {
+    if lhs.mountPath != rhs.mountPath {return false}
+    if lhs.unknownFields != rhs.unknownFields {return false}
+    return true
+  }
 }
 
 nonisolated extension WireShutdown: SwiftProtobuf.Message, SwiftProtobuf._MessageImplementationBase, SwiftProtobuf._ProtoNameProviding {

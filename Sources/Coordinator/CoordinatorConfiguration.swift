@@ -26,6 +26,8 @@ package struct CoordinatorConfiguration: Sendable {
     package var leavesWithLastMount = false
     /// How long a mount may take to forget what it is told to before `larder sync` names it.
     package var mountPatience: Duration = .seconds(5)
+    /// How long a mount whose process has died keeps what it had, for a successor.
+    package var sessionGrace: Duration = .seconds(30)
     /// Name and version, for the handshake and `larder status`.
     package var software: String
     /// Tells one boot from the next; tests inject it.

@@ -46,7 +46,7 @@ package final class CoordinatorDaemon: Sendable {
         let departure = Departure()
         self.departure = departure
         let pool = WorkerPool(name: "coordinator", threads: Self.workers)
-        let sessions = SessionTable { departure.mountCount($0) }
+        let sessions = SessionTable(grace: configuration.sessionGrace) { departure.mountCount($0) }
         let table = MountTable(syntheticDefaults: AttributeDefaults(uid: getuid(), gid: getgid()))
         let namespace = Namespace(index: index, table: table, pool: pool, logger: logger) {
             sessions.broadcast($0, except: $1)

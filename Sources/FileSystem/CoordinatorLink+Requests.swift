@@ -102,7 +102,7 @@ extension CoordinatorLink {
         startThread(named: "larder-relink") { [self] in reconnect() }
     }
 
-    private func reconnect() {
+    func reconnect() {
         let started = MonotonicClock.now()
         let deadline = started + UInt64(max(0, patience / .nanoseconds(1)))
         var delay = 10

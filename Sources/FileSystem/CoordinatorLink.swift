@@ -45,11 +45,23 @@ package final class CoordinatorLink: Sendable {
         var gaveUp = false
         var isClosed = false
         var attached = WireAttached()
-        var device: (descriptor: Descriptor, passthrough: Bool)?
+        /// The coordinator's session, and since which connection it is that one.
+        var session: (number: UInt64, since: UInt64) = (0, 0)
+        var device: Device?
         var onInvalidate: InvalidationHandler?
         var onReconnected: (@Sendable () -> Void)?
     }
 
+    /// The mount's /dev/fuse connection, and what the coordinator must know of it.
+    struct Device {
+        let descriptor: Descriptor
+        let passthrough: Bool
+        /// A successor of this process could go on with it.
+        let isResumable: Bool
+    }
+
+    /// What successors of this process know.
+    package let memory: SessionMemory
     /// Where the coordinator listens, for people.
     package let socketPath: String
     let attachment: WireAttach
@@ -60,7 +72,6 @@ package final class CoordinatorLink: Sendable {
     private let currentGeneration = Atomic<UInt64>(0)
     private let currentRoot = Atomic<UInt64>(0)
     private let kernelAttributes = Atomic<Bool>(false)
-    private let lastOperation = Atomic<UInt64>(0)
     /// Sends what a receive thread must not send itself; its tasks are short. Two threads, so that a full socket of one
     /// session does not stop another.
     static let sharedWorkers = WorkerPool(name: "larder-link", threads: 2)
@@ -73,24 +84,48 @@ package final class CoordinatorLink: Sendable {
     ///
     /// - Parameters:
     ///   - attachment: sent again on every new connection.
+    ///   - memory: of a session that begins; nil for one that no other process will know of.
     ///   - patience: how long requests wait for a lost coordinator before they fail with EIO.
     /// - Throws: why the first connection or attachment failed.
     @available(*, noasync, message: "blocks its thread")
-    package init(
-        socketPath: String, attachment: WireAttach, patience: Duration = .seconds(30), logger: Logger,
-        connect: @escaping Connect
+    package convenience init(
+        socketPath: String, attachment: WireAttach, memory: SessionMemory? = nil, patience: Duration = .seconds(30),
+        logger: Logger, connect: @escaping Connect
     ) throws(CoordinationError) {
+        let own: SessionMemory
+        do throws(Errno) { if let memory { own = memory } else { own = try SessionMemory() } } catch {
+            throw CoordinationError(error, "there is no memory for a session: \(error)")
+        }
+        self.init(socketPath, attachment, own, patience, logger, connect)
+        try establish()
+    }
+
+    /// Takes over a session whose process has died: requests wait until `resume` has connected.
+    package convenience init(
+        socketPath: String, attachment: WireAttach, takingOver memory: SessionMemory, patience: Duration = .seconds(30),
+        logger: Logger, connect: @escaping Connect
+    ) {
+        self.init(socketPath, attachment, memory, patience, logger, connect)
+        currentRoot.store(memory.root, ordering: .relaxed)
+        kernelAttributes.store(memory.hasKernelAttributes, ordering: .relaxed)
+    }
+
+    private init(
+        _ socketPath: String, _ attachment: WireAttach, _ memory: SessionMemory, _ patience: Duration, _ logger: Logger,
+        _ connect: @escaping Connect
+    ) {
         self.socketPath = socketPath
+        self.memory = memory
         var own = attachment
-        // Two processes must not be taken for one: their operation numbers would be each other's.
-        var generator = SystemRandomNumberGenerator()
-        own.client = ByteString((0..<16).map { _ in UInt8.random(in: .min ... .max, using: &generator) }).data
+        own.client = memory.client.data
         self.attachment = own
         self.patience = patience
         self.logger = logger
         self.connect = connect
-        try establish()
     }
+
+    /// Connects, for a session that was taken over. Once, when all handlers are set; returns at once.
+    package func resume() { startThread(named: "larder-relink") { [self] in reconnect() } }
 
     /// What the coordinator answered to the latest attachment.
     package var attached: WireAttached { state.withLock { $0.attached } }
@@ -114,10 +149,19 @@ package final class CoordinatorLink: Sendable {
     var hasKernelAttributes: Bool { kernelAttributes.load(ordering: .relaxed) }
 
     /// The number of a new operation; 1…
-    func nextOperation() -> UInt64 { lastOperation.add(1, ordering: .relaxed).newValue }
+    func nextOperation() -> UInt64 { memory.nextOperation() }
+
+    /// The coordinator's session that the leases of a connection belong to; 0: of none any more.
+    func session(of generation: UInt64) -> UInt64 {
+        state.withLock { $0.session.since == generation ? $0.session.number : 0 }
+    }
+
+    /// The coordinator's session.
+    var session: UInt64 { state.withLock { $0.session.number } }
 
     /// Ends the session for good; what waits fails with EIO.
     package func close() {
+        notify(.detach(.init()), boundTo: generation)
         let (client, waiting) = state.withLock { state in
             state.isClosed = true
             defer {
@@ -142,15 +186,17 @@ package final class CoordinatorLink: Sendable {
             return (state.nextGeneration, state.device)
         }
         var attachment = attachment
-        attachment.resuming = self.generation > 0
+        attachment.resuming = self.generation > 0 || memory.isTakenOver
+        attachment.takesOver = self.generation == 0 && memory.isTakenOver
         attachment.acknowledges = true
+        attachment.generation = memory.generation
         let client = try connect(
             { [weak self] body, acknowledge in self?.receive(body, acknowledge) },
             { [weak self] in self?.lost(generation) })
         let attached: WireAttached
         do throws(CoordinationError) {
             attached = try Self.attach(client, attachment)
-            if let device { try Self.lend(device.descriptor, passthrough: device.passthrough, to: client) }
+            if let device { try Self.lend(device, memory.file, to: client) }
         } catch {
             client.close()
             throw error
@@ -159,7 +205,10 @@ package final class CoordinatorLink: Sendable {
             guard state.lostGeneration < generation, !state.isClosed else { return false }
             state.client = client
             state.attached = attached
+            state.session = (attached.session, generation)
             state.gaveUp = false
+            memory.root = attached.root
+            memory.hasKernelAttributes = attached.kernelAttributes
             currentRoot.store(attached.root, ordering: .relaxed)
             kernelAttributes.store(attached.kernelAttributes, ordering: .relaxed)
             currentGeneration.store(generation, ordering: .releasing)
@@ -181,23 +230,28 @@ package final class CoordinatorLink: Sendable {
     }
 
     private static func lend(
-        _ device: Descriptor, passthrough: Bool, to client: CoordinatorClient
+        _ device: Device, _ memory: Descriptor, to client: CoordinatorClient
     ) throws(CoordinationError) {
         var request = WireRegisterDevice()
-        request.passthrough = passthrough
-        _ = try client.call(.registerDevice(request), descriptors: [device])
+        request.passthrough = device.passthrough
+        request.resumable = device.isResumable
+        let descriptors = [device.descriptor] + (device.isResumable ? [memory] : [])
+        _ = try client.call(.registerDevice(request), descriptors: descriptors)
     }
 
     /// Lends the mount's /dev/fuse connection to the coordinator, now and on every new connection. Blocks its thread.
     @available(*, noasync, message: "blocks its thread")
-    package func register(device: Descriptor, passthrough: Bool) throws(CoordinationError) {
+    package func register(
+        device: Descriptor, passthrough: Bool, isResumable: Bool = false
+    ) throws(CoordinationError) {
+        let device = Device(descriptor: device, passthrough: passthrough, isResumable: isResumable)
         let client = state.withLock { state in
-            state.device = (device, passthrough)
+            state.device = device
             return state.client
         }
         // Without a client, the next `establish` lends it.
         if let client {
-            do throws(CoordinationError) { try Self.lend(device, passthrough: passthrough, to: client) } catch {
+            do throws(CoordinationError) { try Self.lend(device, memory.file, to: client) } catch {
                 if error != .disconnected { throw error }
             }
         }

@@ -5,7 +5,7 @@ import SystemPackage
 
 /// Where the bytes of an open version come from, as one Open was answered. Immutable.
 final class DataPath: @unchecked Sendable {
-    enum Kind: String {
+    enum Kind: String, CaseIterable {
         case passthrough, whole, mapped, inline, source, staged
         case readThrough = "read-through"
     }
@@ -24,6 +24,10 @@ final class DataPath: @unchecked Sendable {
     let staged: WireStagedFile
     /// A long object of which nothing was cached when it was opened.
     let isFirstPass: Bool
+    /// What a predecessor of this process was granted: without descriptors and bytes, until it is opened again.
+    let isRestored: Bool
+    /// Of the predecessor: the coordinator's session that the lease belonged to.
+    let session: UInt64
     private let inlineBytes: UnsafeMutableRawBufferPointer
 
     /// Throws EIO for a grant without its descriptors or with a block map that cannot be trusted.
@@ -72,11 +76,36 @@ final class DataPath: @unchecked Sendable {
         self.map = map
         self.staged = staged
         self.backingID = backingID
+        isRestored = false
+        session = 0
         inlineBytes = .allocate(byteCount: inline.count, alignment: 1)
         inlineBytes.copyBytes(from: inline)
     }
 
-    /// A renewed lease on what `old` has: its descriptor goes on.
+    /// What a predecessor of this process was granted. nil: the record makes no sense.
+    init?(restored record: GrantRecord, _ attributes: WireAttributes) {
+        guard let kind = record.dataKind else { return nil }
+        self.kind = kind
+        lease = record.lease
+        generation = 0
+        self.attributes = attributes
+        size = record.size
+        let flags = GrantRecord.Flags(rawValue: record.flags)
+        keepCache = flags.contains(.keepsCache)
+        backingID = record.backingID
+        (file, map) = (nil, nil)
+        isFirstPass = flags.contains(.firstPass)
+        var staged = WireStagedFile()
+        staged.number = record.staged
+        staged.direct = flags.contains(.direct)
+        staged.backingID = kind == .staged ? record.backingID : 0
+        self.staged = staged
+        isRestored = true
+        session = record.session
+        inlineBytes = .allocate(byteCount: 0, alignment: 1)
+    }
+
+    /// A renewed lease on what `old` has: its descriptor goes on, if it has one.
     init(_ renewed: DataPath, keeping old: DataPath) {
         kind = old.kind
         lease = renewed.lease
@@ -85,10 +114,12 @@ final class DataPath: @unchecked Sendable {
         size = old.size
         keepCache = old.keepCache
         backingID = old.backingID
-        file = old.file
-        map = old.map
+        file = old.isRestored ? renewed.file : old.file
+        map = old.isRestored ? renewed.map : old.map
         staged = renewed.staged
         isFirstPass = old.isFirstPass
+        isRestored = false
+        session = 0
         inlineBytes = .allocate(byteCount: 0, alignment: 1)
     }
 

@@ -8,6 +8,8 @@ import SystemPackage
 /// whole are the page last read, the one before it (the kernel asks again for what did not fit its buffer), and the one
 /// after, which is asked for ahead; of the others the names (`PastNames`). A number that is not even known by its name makes
 /// the listing start again and be skipped up to there.
+///
+/// A successor of this process starts the listing anew, and numbers it by the name that was shown last.
 package final class DirectoryHandle: Sendable {
     /// Part of a listing: entries whose numbers start at `first`. None: the end.
     package struct Slice: Sendable {
@@ -42,6 +44,12 @@ package final class DirectoryHandle: Sendable {
         var isClosed = false
         var restarts = 0
         var readers: [(from: UInt64, reader: Reader)] = []
+        /// Where a predecessor of this process was, until the listing has come to that name, and how many entries it has
+        /// passed meanwhile.
+        var anchor: DirectoryPlace.Shown?
+        var skipped: UInt64 = 0
+        /// In which the entries have come: a listing that goes on where this one was must have the same.
+        var order = WireList.Order.any
     }
     private struct Request {
         let run: Int
@@ -52,6 +60,7 @@ package final class DirectoryHandle: Sendable {
     package let inode: UInt64
     private let link: CoordinatorLink
     private let state = Lock(State())
+    private let place = Lock<DirectoryPlace?>(nil)
 
     /// What fits a message of 128 KiB with names of common length; the coordinator sends fewer when they are long.
     private static let pageEntries: UInt32 = 1000
@@ -62,6 +71,27 @@ package final class DirectoryHandle: Sendable {
     init(_ inode: UInt64, _ link: CoordinatorLink) {
         self.inode = inode
         self.link = link
+    }
+
+    /// One that a predecessor of this process had read up to `shown`.
+    init(_ inode: UInt64, _ link: CoordinatorLink, from shown: DirectoryPlace.Shown?) {
+        self.inode = inode
+        self.link = link
+        state.withLock { state in
+            state.anchor = shown
+            state.order = shown?.order ?? .any
+            state.hasMoved = shown != nil
+            state.next = shown.map { $0.number + 1 } ?? 0
+        }
+    }
+
+    /// Where it is noted what was shown; nil: nowhere any more.
+    func note(in place: DirectoryPlace?) { self.place.withLock { $0 = place } }
+
+    /// The kernel is told entries up to this one.
+    package func noteShown(_ number: UInt64, _ name: ByteString) {
+        let order = state.withLock { $0.order }
+        place.withLock { $0?.note(number, name, order) }
     }
 
     /// The entries from number `from` on, as many as are at hand. Sends: not on a receive thread.
@@ -79,9 +109,12 @@ package final class DirectoryHandle: Sendable {
             if number == nil, state.hasMoved {
                 let next = state.next
                 // The number between the two listings is the end of the former.
+                state.anchor = nil
+                state.order = .any
                 abandoned = restart(&state, at: next + 1)
             } else if let number, number < state.pages.first?.first ?? state.base {
                 state.past.removeAll()
+                state.anchor = nil
                 abandoned = restart(&state, at: number < state.base ? 0 : state.base)
             }
             if number != nil { state.hasMoved = true }
@@ -121,6 +154,7 @@ package final class DirectoryHandle: Sendable {
         state.isComplete = false
         state.isFetching = false
         state.hasMoved = false
+        state.skipped = 0
         return old
     }
 
@@ -166,6 +200,7 @@ package final class DirectoryHandle: Sendable {
         list.directory = inode
         list.stream = request.stream
         list.maximumEntries = Self.pageEntries
+        if request.stream == 0 { list.order = state.withLock { $0.order } }
         let completion: CoordinatorLink.Completion = { [self] result in receive(request, result) }
         if request.stream == 0 {
             link.request(.list(list), completion: completion)
@@ -206,8 +241,19 @@ package final class DirectoryHandle: Sendable {
             state.generation = generation
             state.isComplete = page.end
             state.parent = page.parent
-            if !page.entries.isEmpty { state.pages.append(Page(first: state.next, entries: page.entries)) }
-            state.next += UInt64(page.entries.count)
+            state.order = page.order
+            guard let entries = Self.numbered(page, &state) else {
+                if page.end {
+                    // The name is gone: what remains is to count.
+                    state.anchor = nil
+                    let moved = state.hasMoved
+                    _ = restart(&state, at: 0)
+                    state.hasMoved = moved
+                }
+                return Self.nextRequest(&state, wanted: !state.readers.isEmpty)
+            }
+            if !entries.isEmpty { state.pages.append(Page(first: state.next, entries: entries)) }
+            state.next += UInt64(entries.count)
             let readers = state.readers
             state.readers = []
             for (from, reader) in readers {
@@ -225,6 +271,21 @@ package final class DirectoryHandle: Sendable {
             link.workers.submit { [self] in next.run < 0 ? closeStream(next) : send(next) }
         }
         for (slice, reader) in answered { reader(.success(slice)) }
+    }
+
+    /// The entries of a page that have numbers; nil while the listing has not come to the name that a predecessor showed last.
+    private static func numbered(_ page: WireListPage, _ state: inout State) -> [WireListEntry]? {
+        guard let anchor = state.anchor else { return page.entries }
+        guard let index = page.entries.firstIndex(where: { ByteString($0.name) == anchor.name }) else {
+            state.skipped += UInt64(page.entries.count)
+            return nil
+        }
+        state.anchor = nil
+        // Names that have come since before it have no numbers.
+        let unnumbered = max(0, index - Int(clamping: anchor.number))
+        state.next = anchor.number - UInt64(index - unnumbered)
+        state.base = state.next > state.skipped ? state.next - state.skipped : 0
+        return unnumbered == 0 ? page.entries : Array(page.entries[unnumbered...])
     }
 
     /// The stream is gone: the listing starts again and is skipped up to where its readers are.

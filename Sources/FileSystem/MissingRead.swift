@@ -36,8 +36,9 @@ final class MissingRead: Sendable {
     /// Not on a receive thread.
     func start() {
         let path = file.inode.path
+        if path.isRestored { return renewLease(path) }
         if path.isLive { return answer(.failure(.ioError)) }  // its read error was the disk's
-        if path.generation != fileSystem.link.generation { return renewLease() }
+        if path.generation != fileSystem.link.generation { return renewLease(path) }
         fileSystem.readAhead(file, offset, count, missed: true)
         fetch(path)
     }
@@ -51,8 +52,8 @@ final class MissingRead: Sendable {
         }
     }
 
-    private func renewLease() {
-        fileSystem.reopen(file.inode) { [self] error in
+    private func renewLease(_ lost: DataPath) {
+        fileSystem.reopen(file.inode, insteadOf: lost) { [self] error in
             switch error {
             case nil: again()
             case .some(let error):
@@ -74,7 +75,7 @@ final class MissingRead: Sendable {
         fileSystem.link.request(.fetch(request), boundTo: path.generation) { [self] result in
             switch result {
             case .success(let reply): fetched(reply)
-            case .failure(.disconnected): fileSystem.link.workers.submit { [self] in renewLease() }
+            case .failure(.disconnected): fileSystem.link.workers.submit { [self] in renewLease(path) }
             case .failure(let error): answer(.failure(error.errno))
             }
         }

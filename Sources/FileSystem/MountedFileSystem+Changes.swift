@@ -7,7 +7,7 @@ extension MountedFileSystem {
     /// mknod(2); `mode` has the file type.
     package func makeNode(
         _ name: ByteString, in parent: UInt64, mode: UInt32, device: UInt64, caller: WireCaller,
-        answer: @escaping Answer<WireAttributes>
+        operation: UInt64? = nil, answer: @escaping Answer<WireAttributes>
     ) {
         var request = WireMakeNode()
         request.parent = parent
@@ -15,48 +15,48 @@ extension MountedFileSystem {
         request.mode = mode
         request.device = device
         request.caller = caller
-        make(name, in: parent, .makeNode(request), answer: answer)
+        make(name, in: parent, .makeNode(request), operation, answer: answer)
     }
 
     package func makeDirectory(
         _ name: ByteString, in parent: UInt64, mode: UInt32, caller: WireCaller,
-        answer: @escaping Answer<WireAttributes>
+        operation: UInt64? = nil, answer: @escaping Answer<WireAttributes>
     ) {
         var request = WireMakeDirectory()
         request.parent = parent
         request.name = name.data
         request.mode = mode
         request.caller = caller
-        let (epoch, asked, generation) = (directories.epoch, MonotonicClock.now(), link.generation)
-        make(name, in: parent, .makeDirectory(request), answer: answer) { [self] entry, answered in
+        let (epoch, asked, generation) = (knownDirectories.epoch, MonotonicClock.now(), link.generation)
+        make(name, in: parent, .makeDirectory(request), operation, answer: answer) { [self] entry, answered in
             guard entry.emptyMilliseconds > 0, answered == generation else { return }
-            directories.begin(
+            knownDirectories.begin(
                 entry.attributes, until: asked + UInt64(entry.emptyMilliseconds) * 1_000_000, since: epoch)
         }
     }
 
     package func makeSymbolicLink(
         _ name: ByteString, in parent: UInt64, to target: ByteString, caller: WireCaller,
-        answer: @escaping Answer<WireAttributes>
+        operation: UInt64? = nil, answer: @escaping Answer<WireAttributes>
     ) {
         var request = WireMakeSymbolicLink()
         request.parent = parent
         request.name = name.data
         request.target = target.data
         request.caller = caller
-        make(name, in: parent, .makeSymbolicLink(request), answer: answer)
+        make(name, in: parent, .makeSymbolicLink(request), operation, answer: answer)
     }
 
     package func makeHardLink(
         to inode: UInt64, _ name: ByteString, in parent: UInt64, caller: WireCaller,
-        answer: @escaping Answer<WireAttributes>
+        operation: UInt64? = nil, answer: @escaping Answer<WireAttributes>
     ) {
         var request = WireMakeHardLink()
         request.inode = inode
         request.parent = parent
         request.name = name.data
         request.caller = caller
-        make(name, in: parent, .makeHardLink(request)) { [self] result in
+        make(name, in: parent, .makeHardLink(request), operation) { [self] result in
             namesEpoch.add(1, ordering: .releasing)
             answer(result)
         }
@@ -64,12 +64,12 @@ extension MountedFileSystem {
 
     /// - Parameter made: is called before the answer with what was made, and the connection that said so.
     private func make(
-        _ name: ByteString, in parent: UInt64, _ body: WireEnvelope.OneOf_Body,
+        _ name: ByteString, in parent: UInt64, _ body: WireEnvelope.OneOf_Body, _ operation: UInt64?,
         answer: @escaping Answer<WireAttributes>, made: (@Sendable (WireEntry, UInt64) -> Void)? = nil
     ) {
         guard name.count <= 255 else { return answer(.failure(.fileNameTooLong)) }
-        directories.note(name, in: parent)
-        link.change(body) { result in
+        knownDirectories.note(name, in: parent)
+        link.change(body, operation: operation) { result in
             if let made, case .success(let reply) = result, case .entry(let entry) = reply.body {
                 made(entry, reply.generation)
             }
@@ -79,22 +79,23 @@ extension MountedFileSystem {
 
     /// unlink(2), or rmdir(2) with `directory`.
     package func remove(
-        _ name: ByteString, in parent: UInt64, directory: Bool, caller: WireCaller, answer: @escaping Answer<Void>
+        _ name: ByteString, in parent: UInt64, directory: Bool, caller: WireCaller, operation: UInt64? = nil,
+        answer: @escaping Answer<Void>
     ) {
         var request = WireRemove()
         request.parent = parent
         request.name = name.data
         request.directory = directory
         request.caller = caller
-        directories.noteChange(in: parent)
-        if directory { directories.forgetAttributes() }
-        changeNames(.remove(request), answer: answer)
+        knownDirectories.noteChange(in: parent)
+        if directory { knownDirectories.forgetAttributes() }
+        changeNames(.remove(request), operation, answer: answer)
     }
 
     /// renameat2(2).
     package func rename(
         _ name: ByteString, in parent: UInt64, to newName: ByteString, in newParent: UInt64, flags: UInt32,
-        caller: WireCaller, answer: @escaping Answer<Void>
+        caller: WireCaller, operation: UInt64? = nil, answer: @escaping Answer<Void>
     ) {
         guard newName.count <= 255 else { return answer(.failure(.fileNameTooLong)) }
         var request = WireRename()
@@ -104,23 +105,25 @@ extension MountedFileSystem {
         request.newName = newName.data
         request.flags = flags
         request.caller = caller
-        directories.forgetAttributes()
-        directories.note(newName, in: newParent)
+        knownDirectories.forgetAttributes()
+        knownDirectories.note(newName, in: newParent)
         // An exchange brings a name to the old place.
-        directories.note(name, in: parent)
-        changeNames(.rename(request), answer: answer)
+        knownDirectories.note(name, in: parent)
+        changeNames(.rename(request), operation, answer: answer)
     }
 
-    private func changeNames(_ body: WireEnvelope.OneOf_Body, answer: @escaping Answer<Void>) {
-        changeDone(body) { [self] result in
+    private func changeNames(
+        _ body: WireEnvelope.OneOf_Body, _ operation: UInt64?, answer: @escaping Answer<Void>
+    ) {
+        changeDone(body, operation) { [self] result in
             namesEpoch.add(1, ordering: .releasing)
             answer(result)
         }
     }
 
     /// A change that is answered by Done.
-    func changeDone(_ body: WireEnvelope.OneOf_Body, answer: @escaping Answer<Void>) {
-        link.change(body) { answer($0.done()) }
+    func changeDone(_ body: WireEnvelope.OneOf_Body, _ operation: UInt64?, answer: @escaping Answer<Void>) {
+        link.change(body, operation: operation) { answer($0.done()) }
     }
 
     // MARK: Attributes
@@ -129,11 +132,18 @@ extension MountedFileSystem {
     ///
     /// - Parameter file: a handle to the inode, when the caller has one: ftruncate(2) is done on its descriptor.
     package func setAttributes(
-        _ change: WireSetAttributes, file: OpenFile?, answer: @escaping Answer<WireAttributes>
+        _ change: WireSetAttributes, file: OpenFile?, operation: UInt64? = nil,
+        answer: @escaping Answer<WireAttributes>
     ) {
-        directories.noteChange(in: change.inode)
+        knownDirectories.noteChange(in: change.inode)
+        if change.hasSize, let file, file.inode.writing != nil, file.inode.withPath({ $0.isRestored }) {
+            return whenOpen(file.inode) { [self] error in
+                if let error { return answer(.failure(error)) }
+                setAttributes(change, file: file, operation: operation, answer: answer)
+            }
+        }
         guard change.hasSize, let file, let writing = file.inode.writing, let descriptor = writing.file else {
-            return askToSetAttributes(change, file, answer: answer)
+            return askToSetAttributes(change, file, operation, answer: answer)
         }
         if let error = writing.error { return answer(.failure(error)) }
         writing.noteWrite()
@@ -147,7 +157,7 @@ extension MountedFileSystem {
         guard rest.hasMode || rest.hasUid || rest.hasGid || rest.hasAccessed || rest.hasModified else {
             return attributes(of: change.inode, file: nil, answer: answer)
         }
-        askToSetAttributes(rest, file, answer: answer)
+        askToSetAttributes(rest, file, operation, answer: answer)
     }
 
     /// What the kernel asks for, before somebody without privileges writes, by a SETATTR of nothing.
@@ -163,7 +173,8 @@ extension MountedFileSystem {
     }
 
     private func askToSetAttributes(
-        _ change: WireSetAttributes, _ file: OpenFile?, answer: @escaping Answer<WireAttributes>
+        _ change: WireSetAttributes, _ file: OpenFile?, _ operation: UInt64?,
+        answer: @escaping Answer<WireAttributes>
     ) {
         let inode = change.inode
         let epoch = namesEpoch.load(ordering: .acquiring)
@@ -175,7 +186,7 @@ extension MountedFileSystem {
             answer(.success(shown(writing.lastKnown(), inode)))
         }
         guard change.hasSize, let file, file.inode.writing != nil else {
-            return link.change(.setAttributes(change)) { finish($0.entry()) }
+            return link.change(.setAttributes(change), operation: operation) { finish($0.entry()) }
         }
         // ftruncate(2) where the kernel alone has the file: the coordinator must see that the caller may write.
         request(
@@ -184,7 +195,7 @@ extension MountedFileSystem {
                 var change = change
                 change.lease = lease
                 return .setAttributes(change)
-            }, operation: link.nextOperation()
+            }, operation: operation ?? link.nextOperation()
         ) { result in
             finish(result.mapError { CoordinationError($0, "") }.entry())
         }

@@ -31,6 +31,12 @@ extension MountedFileSystem {
     /// fsync(2), or fdatasync(2) with `dataOnly`.
     package func synchronize(_ file: OpenFile, dataOnly: Bool, answer: @escaping Answer<Void>) {
         let path = file.inode.path
+        if path.isRestored {
+            return whenOpen(file.inode) { [self] error in
+                if let error { return answer(.failure(error)) }
+                synchronize(file, dataOnly: dataOnly, answer: answer)
+            }
+        }
         guard path.kind == .source, let descriptor = path.file else {
             // A handle that only reads makes lasting what others wrote.
             let writer = file.inode.writing == nil ? openInodes.find(file.inode.number) : file.inode

@@ -63,7 +63,7 @@ extension MountedFileSystem {
     /// setxattr(2); EPERM for Larder's own names, ENOTSUP for the kernel's namespaces when no store has those.
     package func setExtendedAttribute(
         _ name: ByteString, to value: ByteString, of inode: UInt64, flags: Int32, caller: WireCaller,
-        answer: @escaping Answer<Void>
+        operation: UInt64? = nil, answer: @escaping Answer<Void>
     ) {
         if let refusal = refusal(of: name) { return answer(.failure(refusal)) }
         var request = WireSetExtendedAttribute()
@@ -72,21 +72,22 @@ extension MountedFileSystem {
         request.value = value.data
         request.flags = UInt32(bitPattern: flags)
         request.caller = caller
-        directories.noteChange(in: inode)
-        changeDone(.setExtendedAttribute(request), answer: answer)
+        knownDirectories.noteChange(in: inode)
+        changeDone(.setExtendedAttribute(request), operation, answer: answer)
     }
 
     /// removexattr(2); refuses as `setExtendedAttribute`.
     package func removeExtendedAttribute(
-        _ name: ByteString, of inode: UInt64, caller: WireCaller, answer: @escaping Answer<Void>
+        _ name: ByteString, of inode: UInt64, caller: WireCaller, operation: UInt64? = nil,
+        answer: @escaping Answer<Void>
     ) {
         if let refusal = refusal(of: name) { return answer(.failure(refusal)) }
         var request = WireRemoveExtendedAttribute()
         request.inode = inode
         request.name = name.data
         request.caller = caller
-        directories.noteChange(in: inode)
-        changeDone(.removeExtendedAttribute(request), answer: answer)
+        knownDirectories.noteChange(in: inode)
+        changeDone(.removeExtendedAttribute(request), operation, answer: answer)
     }
 
     private func refusal(of name: ByteString) -> Errno? {

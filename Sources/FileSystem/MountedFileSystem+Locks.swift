@@ -34,9 +34,10 @@ extension MountedFileSystem {
         request.inode = inode
         request.lock = lock
         request.wait = wait
+        let handle = file?.handle.load(ordering: .relaxed) ?? 0
         link.change(.setLock(request), operation: operation) { [locks] result in
             let done = result.done()
-            if case .success = done { locks.note(inode, lock) }
+            if case .success = done { locks.note(inode, lock, through: handle) }
             answer(done)
         }
     }

@@ -12,7 +12,7 @@ extension MountedFileSystem {
 
     /// Whether this mount knows by itself that a directory has no entry `name`. Any thread.
     package func isAbsent(_ name: ByteString, in parent: UInt64) -> Bool {
-        name.count <= 255 && directories.isAbsent(name, in: parent)
+        name.count <= 255 && knownDirectories.isAbsent(name, in: parent)
     }
 
     /// The entry `name` (one component) of directory `parent`. Any thread.
@@ -44,7 +44,7 @@ extension MountedFileSystem {
     /// - Parameter file: a handle to it, when the caller has one: it may show an older version than the inode has now.
     package func attributes(of inode: UInt64, file: OpenFile? = nil, answer: @escaping Answer<WireAttributes>) {
         if let file, let old = ownVersion(file) { return answer(.success(old)) }
-        if let known = directories.attributes(of: inode) { return answer(.success(known)) }
+        if let known = knownDirectories.attributes(of: inode) { return answer(.success(known)) }
         let epoch = namesEpoch.load(ordering: .acquiring)
         let writing = openInodes.find(inode)?.writing
         if let known = writing?.current(namesEpoch: epoch) { return answer(.success(shown(known, inode))) }

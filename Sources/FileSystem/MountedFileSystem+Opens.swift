@@ -52,7 +52,7 @@ extension MountedFileSystem {
     /// makes the kernel look the name up and open that.
     package func create(
         _ name: ByteString, in parent: UInt64, mode: UInt32, flags: Int32, caller: WireCaller,
-        answer: @escaping Answer<(WireAttributes, OpenFile)>
+        operation: UInt64? = nil, answer: @escaping Answer<(WireAttributes, OpenFile)>
     ) {
         guard name.count <= 255 else { return answer(.failure(.fileNameTooLong)) }
         var request = WireCreate()
@@ -62,8 +62,8 @@ extension MountedFileSystem {
         request.flags = UInt32(bitPattern: flags)
         request.passthrough = usesPassthrough
         request.caller = caller
-        request.tellsParent = directories.note(name, in: parent)
-        link.change(.create(request)) { [self] result in
+        request.tellsParent = knownDirectories.note(name, in: parent)
+        link.change(.create(request), operation: operation) { [self] result in
             switch result {
             case .failure(let error):
                 let raced = error.errno == .fileExists && flags & O_EXCL == 0
@@ -73,7 +73,7 @@ extension MountedFileSystem {
                     return answer(.failure(.protocolError))
                 }
                 let attributes = created.entry.attributes
-                if created.hasParent { directories.update(created.parent) }
+                if created.hasParent { knownDirectories.update(created.parent) }
                 switch grant(created.opened, reply, of: attributes.inode) {
                 case .failure(let error): answer(.failure(error.errno))
                 case .success(let path):
@@ -96,11 +96,13 @@ extension MountedFileSystem {
     /// Gives an open back. The last of a grant gives the lease back. Sends: not on a receive thread.
     package func close(_ file: OpenFile) {
         for inode in openInodes.end(file) {
+            inode.forgetRecord()
             let path = inode.path
             if path.kind == .mapped { reportLastAccess(inode) }
             var release = WireRelease(path.lease)
             release.written = inode.writing?.takeUncommitted() ?? false
-            link.notify(.release(release), boundTo: path.generation)
+            let isKept = path.isRestored && path.session == link.session
+            link.notify(.release(release), boundTo: isKept ? link.generation : path.generation)
         }
     }
 

@@ -10,6 +10,12 @@ extension MountedFileSystem {
     ) {
         guard let writing = file.inode.writing else { return answer(.failure(.badFileDescriptor)) }
         if let error = writing.error { return answer(.failure(error)) }
+        if file.inode.withPath({ $0.isRestored }) {
+            return whenOpen(file.inode) { [self] error in
+                if let error { return answer(.failure(error)) }
+                allocate(file, mode: mode, offset: offset, length: length, answer: answer)
+            }
+        }
         guard let descriptor = writing.file else { return answer(.failure(.notSupported)) }
         let (end, isBeyond) = offset.addingReportingOverflow(length)
         guard !isBeyond, end <= UInt64(Int64.max) else { return answer(.failure(.fileTooLarge)) }
@@ -28,7 +34,15 @@ extension MountedFileSystem {
     private static let punchHole: Int32 = 2
 
     /// lseek(2) with SEEK_DATA, or SEEK_HOLE with `toHole`. A file whose blocks are elsewhere is one piece of data.
-    package func seek(_ file: OpenFile, toHole: Bool, from offset: UInt64) -> Result<UInt64, Errno> {
+    /// Answered at once, but for a file that a predecessor of this process had open.
+    package func seek(_ file: OpenFile, toHole: Bool, from offset: UInt64, answer: @escaping Answer<UInt64>) {
+        whenOpen(file.inode) { [self] error in
+            if let error { return answer(.failure(error)) }
+            answer(seek(file, toHole: toHole, from: offset))
+        }
+    }
+
+    private func seek(_ file: OpenFile, toHole: Bool, from offset: UInt64) -> Result<UInt64, Errno> {
         let path = file.inode.path
         do throws(Errno) {
             if path.isLive || (path.kind == .passthrough && file.inode.writing != nil), let descriptor = path.file {
@@ -49,6 +63,12 @@ extension MountedFileSystem {
     ) {
         guard let writing = destination.inode.writing else { return answer(.failure(.badFileDescriptor)) }
         if let error = writing.error { return answer(.failure(error)) }
+        for inode in [source.inode, destination.inode] where inode.withPath({ $0.isRestored }) {
+            return whenOpen(inode) { [self] error in
+                if let error { return answer(.failure(error)) }
+                copyRange(from: source, at: offset, to: destination, at: place, count: count, answer: answer)
+            }
+        }
         let from = source.inode.path
         guard let input = from.completeFile, let output = writing.file else {
             return copyElsewhere(source.inode, offset, destination.inode, place, count, answer: answer)

@@ -14,15 +14,18 @@ extension MountedFileSystem {
 
     /// Writes, without a lock, an allocation or a message. Any thread.
     ///
-    /// - Parameter appends: the bytes go to the end of the file, wherever other mounts have moved that meanwhile.
+    /// - Parameters:
+    ///   - appends: the bytes go to the end of the file, wherever other mounts have moved that meanwhile.
+    ///   - isRepeated: a predecessor of this process was asked for the same, and may have done it.
     @inline(__always)
     package func write(
-        _ file: OpenFile, _ bytes: UnsafeRawBufferPointer, at offset: UInt64, appends: Bool
+        _ file: OpenFile, _ bytes: UnsafeRawBufferPointer, at offset: UInt64, appends: Bool, isRepeated: Bool = false
     ) -> WriteOutcome {
-        guard let writing = file.inode.writing, let descriptor = writing.file else {
-            return .failed(.badFileDescriptor)
-        }
+        guard let writing = file.inode.writing else { return .failed(.badFileDescriptor) }
         if let error = writing.error { return .failed(error) }
+        guard let descriptor = writing.file else {
+            return file.inode.withPath { $0.isRestored } ? .mustWait : .failed(.badFileDescriptor)
+        }
         let (end, isBeyond) = offset.addingReportingOverflow(UInt64(bytes.count))
         guard !isBeyond, end <= UInt64(Int64.max) else { return .failed(.fileTooLarge) }
         if !writing.room.admits(end), !admit(file, writing, end) { return .mustWait }
@@ -30,7 +33,11 @@ extension MountedFileSystem {
         writing.noteWrite()
         do throws(Errno) {
             if appends {
-                try descriptor.append(bytes)
+                if isRepeated {
+                    try appendOnce(bytes, to: descriptor, from: offset)
+                } else {
+                    try descriptor.append(bytes)
+                }
                 noteAppended(file.inode.number, descriptor, expectedEnd: end)
             } else {
                 try descriptor.write(bytes, at: offset)
@@ -67,14 +74,16 @@ extension MountedFileSystem {
 
     /// Writes as soon as there is room. The answer comes on any thread.
     package func writeLater(
-        _ file: OpenFile, _ bytes: [UInt8], at offset: UInt64, appends: Bool, answer: @escaping Answer<Int>
+        _ file: OpenFile, _ bytes: [UInt8], at offset: UInt64, appends: Bool, isRepeated: Bool = false,
+        answer: @escaping Answer<Int>
     ) {
         whenRoom(for: file, end: offset &+ UInt64(bytes.count)) { [self] error in
             if let error { return answer(.failure(error)) }
-            switch bytes.withUnsafeBytes({ write(file, $0, at: offset, appends: appends) }) {
+            switch bytes.withUnsafeBytes({ write(file, $0, at: offset, appends: appends, isRepeated: isRepeated) }) {
             case .written: answer(.success(bytes.count))
             case .failed(let error): answer(.failure(error))
-            case .mustWait: writeLater(file, bytes, at: offset, appends: appends, answer: answer)
+            case .mustWait:
+                writeLater(file, bytes, at: offset, appends: appends, isRepeated: isRepeated, answer: answer)
             }
         }
     }
@@ -82,6 +91,12 @@ extension MountedFileSystem {
     /// Calls `body` on a thread that may block a little, when the file may have bytes up to `end`, or with why it may not.
     func whenRoom(for file: OpenFile, end: UInt64, _ body: @escaping @Sendable (Errno?) -> Void) {
         guard let writing = file.inode.writing else { return body(.badFileDescriptor) }
+        guard writing.file != nil || !file.inode.withPath({ $0.isRestored }) else {
+            return whenOpen(file.inode) { [self] error in
+                if let error { return body(error) }
+                whenRoom(for: file, end: end, body)
+            }
+        }
         switch writing.room.admit(end, body) {
         case .granted: body(nil)
         case .grantedAsking(let bytes):

@@ -15,10 +15,18 @@ package final class MountedFileSystem: Sendable {
     package let link: CoordinatorLink
     let logger: Logger
     let openInodes = OpenInodeTable()
-    let directories = KnownDirectories()
+    let knownDirectories = KnownDirectories()
     private let passthrough = Atomic<Bool>(false)
     private let isStopped = Atomic<Bool>(false)
-    let locks = HeldLocks()
+    let locks: HeldLocks
+    /// What successors of this process know.
+    let memory: SessionMemory
+    let requests: RequestLog
+    /// The kernel's handles.
+    package let files = HandleTable<OpenFile>(capacity: SessionMemory.fileCapacity)
+    package let directories = HandleTable<DirectoryHandle>(capacity: SessionMemory.directoryCapacity)
+    /// Handles of a predecessor's opens by the request that opened them: one that the kernel sends again it has never heard of.
+    let inheritedOpens = Lock<[UInt64: UInt64]>([:])
     /// Grows with each change of names through this mount, which may change how many links an open file has.
     let namesEpoch = Atomic<UInt64>(0)
     private let onStalePages = Lock<(@Sendable (UInt64) -> Void)?>(nil)
@@ -28,11 +36,16 @@ package final class MountedFileSystem: Sendable {
     package init(link: CoordinatorLink, logger: Logger) {
         self.link = link
         self.logger = logger
+        memory = link.memory
+        requests = RequestLog(memory)
+        locks = HeldLocks(memory)
         link.onReconnected { [weak self] in
-            self?.directories.forgetAll()
+            self?.knownDirectories.forgetAll()
+            self?.presentLeases()
             self?.presentWriters()
             self?.presentLocks()
         }
+        if memory.isTakenOver { restore() }
         startThread(named: "larder-access") { [weak self] in
             // One report a second keeps the eviction policy fresh enough and costs nothing.
             repeat { pause(milliseconds: 1000) } while self?.reportAccess() == true
@@ -55,7 +68,7 @@ package final class MountedFileSystem: Sendable {
     /// The coordinator has said that what is known of these inodes, and of names in these directories, is no longer right.
     /// Any thread; sends nothing.
     package func forget(inodes: [UInt64], namesIn parents: [UInt64]) {
-        directories.forget(inodes, namesIn: parents)
+        knownDirectories.forget(inodes, namesIn: parents)
         for inode in inodes {
             openInodes.find(inode)?.writing?.noteStale()
             openInodes.retire(inode)

@@ -19,6 +19,8 @@ package final class OpenFile: @unchecked Sendable {
         let range: Range<UInt64>
     }
 
+    /// As the kernel has it; 0 before it has one.
+    let handle = Atomic<UInt64>(0)
     let window = Lock(PrefetchWindow())
     private let side = Lock<SideBuffer?>(nil)
     private let hasSide = Atomic<Bool>(false)

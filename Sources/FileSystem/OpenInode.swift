@@ -30,6 +30,8 @@ package final class OpenInode: @unchecked Sendable {
     private let retired = Atomic<Bool>(false)
     /// The coordinator no longer knows this version; what its descriptors have can still be read.
     let isOrphaned = Atomic<Bool>(false)
+    /// Its record in the session's memory, once a handle of the kernel's names it.
+    let record = Lock<NotedGrant?>(nil)
 
     init(_ number: UInt64, _ path: DataPath, _ access: Access) {
         self.number = number
@@ -58,6 +60,7 @@ package final class OpenInode: @unchecked Sendable {
             paths.append(path)
             current.store(Unmanaged.passUnretained(path).toOpaque(), ordering: .releasing)
         }
+        noteChange()
     }
 
     @inline(__always)
@@ -81,7 +84,10 @@ package final class OpenInode: @unchecked Sendable {
     package var attributes: WireAttributes { withPath { $0.attributes } }
     /// New readers see something else.
     var isRetired: Bool { retired.load(ordering: .acquiring) }
-    func retire() { retired.store(true, ordering: .releasing) }
+    func retire() {
+        retired.store(true, ordering: .releasing)
+        noteChange()
+    }
 
     /// The kernel reads and writes by itself.
     var isPassthrough: Bool { if case .passthrough = kernelMode { true } else { false } }

@@ -137,6 +137,37 @@ final class OpenInodeTable: Sendable {
         }
     }
 
+    /// Counts the opens of a grant that a predecessor of this process had, in the order in which they were granted.
+    func restore(_ open: OpenInode, opens modes: [KernelMode]) {
+        shard(open.number).withLock { entries in
+            var entry = entries[open.number] ?? Entry()
+            entry.grants.append((open, modes.count))
+            for mode in modes {
+                switch mode {
+                case .direct: continue
+                case .directBeside(let id): entry.kernelMode = .passthrough(backingID: id)
+                case .cached, .passthrough: entry.kernelMode = mode
+                }
+                entry.kernelOpens += 1
+            }
+            if !open.isRetired { entry[open.access] = .open(open) }
+            entries[open.number] = entry
+        }
+    }
+
+    /// After `restore`: the grants that nobody needs.
+    func takeUnneeded() -> [OpenInode] {
+        shards.flatMap { shard in
+            shard.withLock { entries in
+                Array(entries.keys).flatMap { inode -> [OpenInode] in
+                    guard var entry = entries[inode] else { return [] }
+                    defer { entries[inode] = entry.isUnused ? nil : entry }
+                    return entry.takeUnneeded()
+                }
+            }
+        }
+    }
+
     /// The next reader of `inode` must ask: what it holds has changed.
     func retire(_ inode: UInt64) {
         shard(inode).withLock { entries in entries[inode]?.retireReading(unlessLike: nil) }

@@ -25,7 +25,7 @@ final class StagingRoom: Sendable {
     static let smallest: UInt64 = 128 << 10
 
     /// What is asked for at once: as much as the open granted, because that fits the disk that the file is on.
-    private let chunk: UInt64
+    private let chunk: Atomic<UInt64>
 
     /// The size that the file may have.
     private let limit: Atomic<UInt64>
@@ -37,9 +37,18 @@ final class StagingRoom: Sendable {
     ///   - size: of the file now.
     ///   - room: nil when it may grow without asking.
     init(size: UInt64, room: UInt64?) {
-        chunk = max(room ?? 0, Self.smallest)
+        chunk = Atomic(max(room ?? 0, Self.smallest))
         limit = Atomic(room.map { size &+ $0 } ?? .max)
         threshold = Atomic(room.map { size &+ $0 / 2 } ?? .max)
+    }
+
+    /// The file of a predecessor is open again, with room of its own to grow.
+    func resume(size: UInt64, room: UInt64) {
+        state.withLock { _ in
+            chunk.store(max(room, Self.smallest), ordering: .relaxed)
+            limit.store(size &+ room, ordering: .relaxed)
+            threshold.store(size &+ room / 2, ordering: .relaxed)
+        }
     }
 
     /// Whether the file may have bytes up to `end` without a look at anything else.
@@ -51,7 +60,7 @@ final class StagingRoom: Sendable {
     func admit(_ end: UInt64, _ waiter: Waiter?) -> Admission {
         state.withLock { state in
             let limit = limit.load(ordering: .relaxed)
-            let bytes = max(chunk, end > limit ? end - limit : 0)
+            let bytes = max(chunk.load(ordering: .relaxed), end > limit ? end - limit : 0)
             if end <= limit {
                 guard end > threshold.load(ordering: .relaxed), !state.isAsking else { return .granted }
                 state.isAsking = true
@@ -75,7 +84,7 @@ final class StagingRoom: Sendable {
             state.waiting.removeAll { $0.end <= limit }
             let farthest = state.waiting.map(\.end).max()
             state.isAsking = farthest != nil
-            return (ready, farthest.map { max(chunk, $0 - limit) })
+            return (ready, farthest.map { max(chunk.load(ordering: .relaxed), $0 - limit) })
         }
     }
 

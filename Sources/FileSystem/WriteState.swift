@@ -5,8 +5,8 @@ import SystemPackage
 
 /// What a mount knows of a file that it writes, beside the descriptor. Any thread.
 final class WriteState: Sendable {
-    /// nil when the kernel writes by itself and the coordinator lent no descriptor beside the backing id.
-    let file: Descriptor?
+    /// Set once, and kept then: by the open, or later when a predecessor of this process had the file open.
+    private let descriptor: Atomic<UInt>
     let room: StagingRoom
     /// The descriptor is of the file itself, whose status says everything.
     private let isInPlace: Bool
@@ -33,7 +33,7 @@ final class WriteState: Sendable {
     }
 
     init(_ path: DataPath, namesEpoch: UInt64 = 0) {
-        file = path.file
+        descriptor = Atomic(path.file.map { UInt(bitPattern: Unmanaged.passRetained($0).toOpaque()) } ?? 0)
         isInPlace = path.kind != .staged
         closesUnasked = Atomic(path.staged.closesUnasked)
         let status = Self.status(path.file)
@@ -42,6 +42,40 @@ final class WriteState: Sendable {
             size: max(path.size, status?.size ?? 0), room: path.kind == .staged ? path.staged.room : nil)
         isPrivileged = Atomic(path.attributes.mode & Self.privilegeBits != 0)
         known = Lock(Known(attributes: path.attributes, fileModified: status?.modified, namesEpoch: namesEpoch))
+        if path.isRestored {
+            // The predecessor knew more, and took it with it.
+            noteWrite()
+            noteStale()
+        }
+    }
+
+    deinit {
+        UnsafeRawPointer(bitPattern: descriptor.load(ordering: .acquiring)).map {
+            Unmanaged<Descriptor>.fromOpaque($0).release()
+        }
+    }
+
+    /// nil when the kernel writes by itself and the coordinator lent no descriptor beside the backing id, or while the file of
+    /// a predecessor is not opened again.
+    @inline(__always)
+    var file: Descriptor? {
+        UnsafeRawPointer(bitPattern: descriptor.load(ordering: .acquiring)).map {
+            Unmanaged<Descriptor>.fromOpaque($0).takeUnretainedValue()
+        }
+    }
+
+    /// The file that a predecessor had open is open again.
+    func resume(_ path: DataPath) {
+        guard let file = path.file else { return }
+        let retained = Unmanaged.passRetained(file)
+        let pointer = UInt(bitPattern: retained.toOpaque())
+        guard descriptor.compareExchange(expected: 0, desired: pointer, ordering: .acquiringAndReleasing).exchanged
+        else { return retained.release() }
+        isPrivileged.store(path.attributes.mode & Self.privilegeBits != 0, ordering: .relaxed)
+        known.withLock { $0.attributes = path.attributes }
+        if path.kind == .staged {
+            room.resume(size: max(path.size, Self.status(file)?.size ?? 0), room: path.staged.room)
+        }
     }
 
     private static func status(_ file: Descriptor?) -> FileStatus? {

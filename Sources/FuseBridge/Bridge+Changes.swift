@@ -12,14 +12,15 @@ extension Bridge {
         let (name, caller) = (ByteString(cString: name), raw.caller)
         answerEntry(raw, in: parent) {
             fileSystem.makeNode(
-                name, in: inode(of: parent), mode: mode, device: UInt64(device), caller: caller, answer: $0)
+                name, in: inode(of: parent), mode: mode, device: UInt64(device), caller: caller, operation: $0,
+                answer: $1)
         }
     }
 
     func makeDirectory(_ raw: fuse_req_t, _ parent: fuse_ino_t, _ name: UnsafePointer<CChar>, _ mode: mode_t) {
         let (name, caller) = (ByteString(cString: name), raw.caller)
         answerEntry(raw, in: parent) {
-            fileSystem.makeDirectory(name, in: inode(of: parent), mode: mode, caller: caller, answer: $0)
+            fileSystem.makeDirectory(name, in: inode(of: parent), mode: mode, caller: caller, operation: $0, answer: $1)
         }
     }
 
@@ -28,30 +29,33 @@ extension Bridge {
     ) {
         let (name, target, caller) = (ByteString(cString: name), ByteString(cString: target), raw.caller)
         answerEntry(raw, in: parent) {
-            fileSystem.makeSymbolicLink(name, in: inode(of: parent), to: target, caller: caller, answer: $0)
+            fileSystem.makeSymbolicLink(
+                name, in: inode(of: parent), to: target, caller: caller, operation: $0, answer: $1)
         }
     }
 
     func makeHardLink(_ raw: fuse_req_t, _ node: fuse_ino_t, _ parent: fuse_ino_t, _ name: UnsafePointer<CChar>) {
         let (name, caller) = (ByteString(cString: name), raw.caller)
         answerEntry(raw, in: parent) {
-            fileSystem.makeHardLink(to: inode(of: node), name, in: inode(of: parent), caller: caller, answer: $0)
+            fileSystem.makeHardLink(
+                to: inode(of: node), name, in: inode(of: parent), caller: caller, operation: $0, answer: $1)
         }
     }
 
     private func answerEntry(
         _ raw: fuse_req_t, in parent: fuse_ino_t,
-        by start: (@escaping MountedFileSystem.Answer<WireAttributes>) -> Void
+        by start: (_ operation: UInt64, @escaping MountedFileSystem.Answer<WireAttributes>) -> Void
     ) {
-        answer(raw, changing: [parent], by: start) { [self] request, attributes in
+        answerChange(raw, changing: [parent], by: start) { [self] request, attributes in
             request.reply(entry: entry(attributes))
         }
     }
 
     func remove(_ raw: fuse_req_t, _ parent: fuse_ino_t, _ name: UnsafePointer<CChar>, directory: Bool) {
         let (name, caller) = (ByteString(cString: name), raw.caller)
-        answer(raw, changing: [parent]) {
-            fileSystem.remove(name, in: inode(of: parent), directory: directory, caller: caller, answer: $0)
+        answerChange(raw, changing: [parent]) {
+            fileSystem.remove(
+                name, in: inode(of: parent), directory: directory, caller: caller, operation: $0, answer: $1)
         } with: { request, _ in
             request.succeed()
         }
@@ -62,10 +66,10 @@ extension Bridge {
         _ newName: UnsafePointer<CChar>, _ flags: UInt32
     ) {
         let (name, newName, caller) = (ByteString(cString: name), ByteString(cString: newName), raw.caller)
-        answer(raw, changing: [parent, newParent]) {
+        answerChange(raw, changing: [parent, newParent]) {
             fileSystem.rename(
                 name, in: inode(of: parent), to: newName, in: inode(of: newParent), flags: flags, caller: caller,
-                answer: $0)
+                operation: $0, answer: $1)
         } with: { request, _ in
             request.succeed()
         }
@@ -92,13 +96,13 @@ extension Bridge {
         if wanted & FUSE_SET_ATTR_MTIME != 0 {
             change.modified = WireTimeChange(new.st_mtim, now: wanted & FUSE_SET_ATTR_MTIME_NOW != 0)
         }
-        let file: Unmanaged<OpenFile>? = info.flatMap { $0.pointee.handle() }
+        let file = info.flatMap { self.file($0) }
         let isEmpty = wanted & Self.changeable == 0
-        answer(raw) {
+        answerChange(raw) {
             if isEmpty {
-                fileSystem.endPrivileges(of: change.inode, answer: $0)
+                fileSystem.endPrivileges(of: change.inode, answer: $1)
             } else {
-                fileSystem.setAttributes(change, file: file?.takeUnretainedValue(), answer: $0)
+                fileSystem.setAttributes(change, file: file?.takeUnretainedValue(), operation: $0, answer: $1)
             }
         } with: { request, attributes in
             request.reply(attributes: stat(attributes), timeout: attributes.timeout)

@@ -2,27 +2,31 @@ import CFuse
 import Coordination
 import FileSystem
 import Glibc
+import Platform
 import SystemPackage
 
 extension Bridge {
     func openDirectory(_ raw: fuse_req_t, _ node: fuse_ino_t, _ info: fuse_file_info) {
-        let handle = Unmanaged.passRetained(fileSystem.openDirectory(inode(of: node)))
+        let number = CurrentRequest.number
+        if CurrentRequest.isRepeated { fileSystem.dropInherited(number) }
+        guard let handle = fileSystem.addHandle(fileSystem.openDirectory(inode(of: node)), request: number) else {
+            return FuseRequest(raw).fail(.tooManyOpenFilesInSystem)
+        }
         var info = info
-        info.fh = UInt64(UInt(bitPattern: handle.toOpaque()))
-        if !FuseRequest(raw).reply(open: info) { handle.release() }
+        info.fh = handle
+        if !FuseRequest(raw).reply(open: info) { _ = fileSystem.takeDirectory(handle) }
     }
 
     func releaseDirectory(_ raw: fuse_req_t, _ info: fuse_file_info) {
-        if let handle: Unmanaged<DirectoryHandle> = info.handle() { handle.takeRetainedValue().close() }
+        fileSystem.takeDirectory(info.fh)?.close()
         FuseRequest(raw).succeed()
     }
 
     /// Offsets: 0 is ".", 1 is "..", and n + 2 is entry n of the handle; each entry carries that of its successor.
     func readDirectory(_ raw: fuse_req_t, _ size: Int, _ offset: off_t, _ info: fuse_file_info, plus: Bool) {
-        guard offset >= 0, let unmanaged: Unmanaged<DirectoryHandle> = info.handle() else {
+        guard offset >= 0, let handle = fileSystem.directories.find(info.fh)?.takeUnretainedValue() else {
             return FuseRequest(raw).fail(.invalidArgument)
         }
-        let handle = unmanaged.takeUnretainedValue()
         let offset = UInt64(offset)
         let size = min(size, ReadBuffer.size)
         guard let reply = ParkedRequest.park(FuseRequest(raw)) else { return }
@@ -33,7 +37,8 @@ extension Bridge {
             case .success(let slice):
                 let buffer = UnsafeMutableRawBufferPointer(rebasing: ReadBuffer.current()[..<size])
                 var page = DirectoryPage(buffer: buffer, plus: plus)
-                request.withRaw { fill(&page, $0, offset, slice, handle.inode) }
+                let last = request.withRaw { fill(&page, $0, offset, slice, handle.inode) }
+                if let last { handle.noteShown(last.number, last.name) }
                 request.reply(UnsafeRawBufferPointer(rebasing: buffer[..<page.filled]))
             }
         }
@@ -47,18 +52,20 @@ extension Bridge {
         return entry
     }
 
+    /// Returns the last entry that found room.
     private func fill(
         _ page: inout DirectoryPage, _ raw: fuse_req_t, _ offset: UInt64, _ slice: DirectoryHandle.Slice,
         _ inode: UInt64
-    ) {
+    ) -> (number: UInt64, name: ByteString)? {
         // Node 0: these two count no lookup.
         var own = fuse_entry_param()
         own.attr.st_ino = ino_t(inode)
         own.attr.st_mode = S_IFDIR
-        if offset == 0, !page.add(raw, ".", own, next: 1) { return }
+        if offset == 0, !page.add(raw, ".", own, next: 1) { return nil }
         own.attr.st_ino = ino_t(slice.parent)
-        if offset <= 1, !page.add(raw, "..", own, next: slice.first + 2) { return }
+        if offset <= 1, !page.add(raw, "..", own, next: slice.first + 2) { return nil }
         var number = slice.first
+        var last: (number: UInt64, name: ByteString)?
         for listed in slice.entries {
             let fits = withUnsafeTemporaryAllocation(of: CChar.self, capacity: listed.name.count + 1) { name in
                 for (index, byte) in listed.name.enumerated() { name[index] = CChar(bitPattern: byte) }
@@ -68,9 +75,11 @@ extension Bridge {
                     ? named(listed.attributes) : entry(fileSystem.current(listed.attributes))
                 return page.add(raw, name.baseAddress!, entry, next: number + 3)
             }
-            guard fits else { return }
+            guard fits else { break }
+            last = (number, ByteString(listed.name))
             number += 1
         }
+        return last
     }
 }
 

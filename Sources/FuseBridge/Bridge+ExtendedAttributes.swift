@@ -28,9 +28,9 @@ extension Bridge {
         let name = ByteString(cString: name)
         let value = ByteString(value)
         let caller = raw.caller
-        answer(raw) {
+        answerChange(raw) {
             fileSystem.setExtendedAttribute(
-                name, to: value, of: inode(of: node), flags: flags, caller: caller, answer: $0)
+                name, to: value, of: inode(of: node), flags: flags, caller: caller, operation: $0, answer: $1)
         } with: { request, _ in
             request.succeed()
         }
@@ -39,8 +39,8 @@ extension Bridge {
     func removeExtendedAttribute(_ raw: fuse_req_t, _ node: fuse_ino_t, _ name: UnsafePointer<CChar>) {
         let name = ByteString(cString: name)
         let caller = raw.caller
-        answer(raw) {
-            fileSystem.removeExtendedAttribute(name, of: inode(of: node), caller: caller, answer: $0)
+        answerChange(raw) {
+            fileSystem.removeExtendedAttribute(name, of: inode(of: node), caller: caller, operation: $0, answer: $1)
         } with: { request, _ in
             request.succeed()
         }

@@ -7,16 +7,21 @@ import SystemPackage
 extension Bridge {
     func open(_ raw: fuse_req_t, _ node: fuse_ino_t, _ info: fuse_file_info) {
         let caller = raw.caller
+        let number = CurrentRequest.number
+        if CurrentRequest.isRepeated { fileSystem.dropInherited(number) }
         guard let reply = ParkedRequest.park(FuseRequest(raw)) else { return }
         fileSystem.open(inode(of: node), flags: info.flags, caller: caller) { [self] result in
             switch result {
             case .failure(let error): reply.claim()?.fail(error)
             case .success(let file):
                 guard let request = reply.claim() else { return fileSystem.closeLater(file) }
-                let handle = Unmanaged.passRetained(file)
+                guard let handle = fileSystem.addHandle(file, request: number) else {
+                    request.fail(.tooManyOpenFilesInSystem)
+                    return fileSystem.closeLater(file)
+                }
                 guard request.reply(opened: file.reply(handle, in: self)) else {
                     // The kernel has forgotten the open, so no release will come.
-                    handle.release()
+                    _ = fileSystem.takeFile(handle)
                     return fileSystem.closeLater(file)
                 }
             }
@@ -28,16 +33,24 @@ extension Bridge {
     ) {
         let name = ByteString(cString: name)
         let caller = raw.caller
+        let number = CurrentRequest.number
+        if CurrentRequest.isRepeated { fileSystem.dropInherited(number) }
         guard let reply = ParkedRequest.park(FuseRequest(raw), in: busy, changing: [parent]) else { return }
-        fileSystem.create(name, in: inode(of: parent), mode: mode, flags: info.flags, caller: caller) {
-            [self] result in
+        let operation = fileSystem.operation(of: number)
+        fileSystem.create(
+            name, in: inode(of: parent), mode: mode, flags: info.flags, caller: caller, operation: operation
+        ) { [self] result in
+            defer { fileSystem.answered(number) }
             switch result {
             case .failure(let error): reply.claim()?.fail(error)
             case .success((let attributes, let file)):
                 guard let request = reply.claim() else { return fileSystem.closeLater(file) }
-                let handle = Unmanaged.passRetained(file)
+                guard let handle = fileSystem.addHandle(file, request: number) else {
+                    request.fail(.tooManyOpenFilesInSystem)
+                    return fileSystem.closeLater(file)
+                }
                 guard request.reply(created: newEntry(attributes), file.reply(handle, in: self)) else {
-                    handle.release()
+                    _ = fileSystem.takeFile(handle)
                     return fileSystem.closeLater(file)
                 }
             }
@@ -45,7 +58,7 @@ extension Bridge {
     }
 
     func flush(_ raw: fuse_req_t, _ info: UnsafePointer<fuse_file_info>) {
-        guard let unmanaged: Unmanaged<OpenFile> = info.pointee.handle() else { return FuseRequest(raw).succeed() }
+        guard let unmanaged = self.file(info) else { return FuseRequest(raw).succeed() }
         let owner = info.pointee.lock_owner
         let file = unmanaged.takeUnretainedValue()
         // A caller that was interrupted does not wait, but what it wrote is committed all the same.
@@ -60,9 +73,9 @@ extension Bridge {
     }
 
     func release(_ raw: fuse_req_t, _ info: UnsafePointer<fuse_file_info>) {
-        if let unmanaged: Unmanaged<OpenFile> = info.pointee.handle() {
-            let file = unmanaged.takeRetainedValue()
+        if let file = self.file(info)?.takeUnretainedValue() {
             fileSystem.unlock(file)
+            _ = fileSystem.takeFile(info.pointee.fh)
             fileSystem.close(file)
         }
         FuseRequest(raw).succeed()
@@ -70,7 +83,7 @@ extension Bridge {
 
     @inline(__always)
     func read(_ raw: fuse_req_t, _ size: Int, _ offset: off_t, _ info: UnsafePointer<fuse_file_info>) {
-        guard offset >= 0, let file: Unmanaged<OpenFile> = info.pointee.handle() else {
+        guard offset >= 0, let file = self.file(info) else {
             return FuseRequest(raw).fail(.invalidArgument)
         }
         file._withUnsafeGuaranteedRef { file in
@@ -100,7 +113,7 @@ extension OpenFile {
     ///
     /// A read-only mount wants to hear of no close(2). In others, that of any descriptor of a file ends the fcntl(2) locks
     /// that its process has of the file, whatever the descriptor was opened for.
-    fileprivate func reply(_ handle: Unmanaged<OpenFile>, in bridge: Bridge) -> larder_fuse_open_out {
+    fileprivate func reply(_ handle: UInt64, in bridge: Bridge) -> larder_fuse_open_out {
         var flags: UInt32 = 0
         var backing: Int32 = 0
         switch kernelMode {
@@ -117,15 +130,6 @@ extension OpenFile {
             if isFirstPass, bridge.fileSystem.usesPassthrough { flags |= UInt32(LARDER_FOPEN_DIRECT_IO) }
         }
         if bridge.isReadOnly { flags |= UInt32(LARDER_FOPEN_NOFLUSH) }
-        return larder_fuse_open_out(
-            fh: UInt64(UInt(bitPattern: handle.toOpaque())), open_flags: flags, backing_id: backing)
-    }
-}
-
-extension fuse_file_info {
-    /// The object whose pointer an open put into `fh`.
-    @inline(__always)
-    func handle<Object: AnyObject>() -> Unmanaged<Object>? {
-        UnsafeRawPointer(bitPattern: UInt(fh)).map(Unmanaged.fromOpaque)
+        return larder_fuse_open_out(fh: handle, open_flags: flags, backing_id: backing)
     }
 }

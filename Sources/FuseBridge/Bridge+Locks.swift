@@ -42,7 +42,7 @@ extension Bridge {
     ) {
         let inode = inode(of: node)
         // The kernel keeps the locks of directories by itself.
-        let file: Unmanaged<OpenFile>? = info.pointee.handle()
+        let file = self.file(info)
         let wait = wait && lock.kind != .unlocked
         let operation = fileSystem.newLockOperation()
         // Without waiting the answer is near; with it, any signal may be how the program limits the wait.

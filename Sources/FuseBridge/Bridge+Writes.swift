@@ -9,16 +9,17 @@ extension Bridge {
     func write(
         _ raw: fuse_req_t, _ bytes: UnsafeRawBufferPointer, _ offset: off_t, _ info: UnsafePointer<fuse_file_info>
     ) {
-        guard offset >= 0, let file: Unmanaged<OpenFile> = info.pointee.handle() else {
+        guard offset >= 0, let file = self.file(info) else {
             return FuseRequest(raw).fail(.invalidArgument)
         }
         // What comes from the page cache belongs where the kernel says.
         let appends = info.pointee.flags & O_APPEND != 0 && larder_fuse_is_writeback(info) == 0
         file._withUnsafeGuaranteedRef { file in
-            switch fileSystem.write(file, bytes, at: UInt64(offset), appends: appends) {
+            let isRepeated = appends && CurrentRequest.isRepeated
+            switch fileSystem.write(file, bytes, at: UInt64(offset), appends: appends, isRepeated: isRepeated) {
             case .written: replyWritten(raw, file, bytes.count)
             case .failed(let error): FuseRequest(raw).fail(error)
-            case .mustWait: writeLater(raw, file, [UInt8](bytes), UInt64(offset), appends)
+            case .mustWait: writeLater(raw, file, [UInt8](bytes), UInt64(offset), appends, isRepeated)
             }
         }
     }
@@ -39,16 +40,19 @@ extension Bridge {
         }
     }
 
-    private func writeLater(_ raw: fuse_req_t, _ file: OpenFile, _ bytes: [UInt8], _ offset: UInt64, _ appends: Bool) {
+    private func writeLater(
+        _ raw: fuse_req_t, _ file: OpenFile, _ bytes: [UInt8], _ offset: UInt64, _ appends: Bool, _ isRepeated: Bool
+    ) {
         answer(raw) {
-            fileSystem.writeLater(file, bytes, at: offset, appends: appends, answer: $0)
+            fileSystem.writeLater(
+                file, bytes, at: offset, appends: appends, isRepeated: isRepeated, answer: $0)
         } with: { request, count in
             request.reply(written: count)
         }
     }
 
     func synchronize(_ raw: fuse_req_t, _ info: UnsafePointer<fuse_file_info>, dataOnly: Bool) {
-        guard let file: Unmanaged<OpenFile> = info.pointee.handle() else {
+        guard let file = self.file(info) else {
             return FuseRequest(raw).fail(.badFileDescriptor)
         }
         answer(raw) {
@@ -69,7 +73,7 @@ extension Bridge {
     func allocate(
         _ raw: fuse_req_t, _ mode: Int32, _ offset: off_t, _ length: off_t, _ info: UnsafePointer<fuse_file_info>
     ) {
-        guard offset >= 0, length > 0, let file: Unmanaged<OpenFile> = info.pointee.handle() else {
+        guard offset >= 0, length > 0, let file = self.file(info) else {
             return FuseRequest(raw).fail(.invalidArgument)
         }
         answer(raw) {
@@ -84,13 +88,14 @@ extension Bridge {
     func seek(_ raw: fuse_req_t, _ offset: off_t, _ whence: Int32, _ info: UnsafePointer<fuse_file_info>) {
         let data: Int32 = 3
         let hole: Int32 = 4
-        guard whence == data || whence == hole, let file: Unmanaged<OpenFile> = info.pointee.handle() else {
+        guard whence == data || whence == hole, let file = self.file(info) else {
             return FuseRequest(raw).fail(.invalidArgument)
         }
         guard offset >= 0 else { return FuseRequest(raw).fail(.noSuchAddressOrDevice) }
-        switch fileSystem.seek(file.takeUnretainedValue(), toHole: whence == hole, from: UInt64(offset)) {
-        case .success(let place): FuseRequest(raw).reply(place: place)
-        case .failure(let error): FuseRequest(raw).fail(error)
+        answer(raw) {
+            fileSystem.seek(file.takeUnretainedValue(), toHole: whence == hole, from: UInt64(offset), answer: $0)
+        } with: { request, place in
+            request.reply(place: place)
         }
     }
 
@@ -98,8 +103,8 @@ extension Bridge {
         _ raw: fuse_req_t, from input: UnsafePointer<fuse_file_info>, _ offset: off_t,
         to output: UnsafePointer<fuse_file_info>, _ place: off_t, _ count: Int
     ) {
-        guard offset >= 0, place >= 0, let source: Unmanaged<OpenFile> = input.pointee.handle(),
-            let destination: Unmanaged<OpenFile> = output.pointee.handle()
+        guard offset >= 0, place >= 0, let source = self.file(input),
+            let destination = self.file(output)
         else { return FuseRequest(raw).fail(.invalidArgument) }
         answer(raw) {
             fileSystem.copyRange(

@@ -8,7 +8,7 @@ import SystemPackage
 /// Translates between libfuse's callbacks and `MountedFileSystem`; it decides nothing.
 ///
 /// Node numbers are the coordinator's inode numbers, but the root is 1 to the kernel, so the coordinator uses 1 for
-/// nothing else. `fi->fh` is an `Unmanaged` `OpenFile` or `DirectoryHandle`, retained by the open and released by the
+/// nothing else. `fi->fh` is a number of `MountedFileSystem.files` or `.directories`, added by the open and taken by the
 /// release: the kernel guarantees the pair.
 final class Bridge: Sendable {
     let fileSystem: MountedFileSystem
@@ -29,6 +29,10 @@ final class Bridge: Sendable {
         Unmanaged<Bridge>.fromOpaque(context.pointee.bridge)._withUnsafeGuaranteedRef { body($0, request) }
     }
 
+    /// The open file of a regular file's handle.
+    @inline(__always)
+    func file(_ info: UnsafePointer<fuse_file_info>) -> Unmanaged<OpenFile>? { fileSystem.files.find(info.pointee.fh) }
+
     func inode(of node: fuse_ino_t) -> UInt64 { node == FUSE_ROOT_ID ? fileSystem.link.root : node }
     func node(of inode: UInt64) -> fuse_ino_t { inode == fileSystem.link.root ? fuse_ino_t(FUSE_ROOT_ID) : inode }
 
@@ -46,6 +50,26 @@ final class Bridge: Sendable {
             case .success(let value): succeed(request, value)
             case .failure(let error): request.fail(error)
             }
+        }
+    }
+
+    /// The same for what changes something: `start` gets the number of its operation, the same when the kernel sends the request
+    /// again because this process, or a predecessor, has died.
+    func answerChange<Value>(
+        _ raw: fuse_req_t, changing directories: [fuse_ino_t] = [],
+        by start: (_ operation: UInt64, @escaping MountedFileSystem.Answer<Value>) -> Void,
+        with succeed: @escaping @Sendable (consuming FuseRequest, Value) -> Void
+    ) {
+        let number = CurrentRequest.number
+        guard let reply = ParkedRequest.park(FuseRequest(raw), in: busy, changing: directories) else { return }
+        start(fileSystem.operation(of: number)) { [fileSystem] result in
+            if let request = reply.claim() {
+                switch result {
+                case .success(let value): succeed(request, value)
+                case .failure(let error): request.fail(error)
+                }
+            }
+            fileSystem.answered(number)
         }
     }
 
@@ -73,7 +97,7 @@ final class Bridge: Sendable {
     func attributes(_ raw: fuse_req_t, _ node: fuse_ino_t, _ info: UnsafePointer<fuse_file_info>?) {
         guard let reply = ParkedRequest.park(FuseRequest(raw)) else { return }
         // Only a regular file's handle comes along.
-        let file: Unmanaged<OpenFile>? = info.flatMap { $0.pointee.handle() }
+        let file = info.flatMap { self.file($0) }
         fileSystem.attributes(of: inode(of: node), file: file?.takeUnretainedValue()) { result in
             guard let request = reply.claim() else { return }
             switch result {

@@ -14,34 +14,40 @@ package final class FuseMount: Sendable {
     package let usesPassthrough: Bool
     private let session: FuseSession
     private let fileSystem: MountedFileSystem
+    /// A successor of this process could go on.
+    package let isResumable: Bool
 
     private init(_ mountPoint: String, _ session: FuseSession, _ fileSystem: MountedFileSystem) {
         self.mountPoint = mountPoint
         self.session = session
         self.fileSystem = fileSystem
         usesPassthrough = fileSystem.usesPassthrough
+        isResumable = session.isResumable
     }
 
     /// Mounts and serves. When it returns the mount is usable. Blocks; not on a thread that the coordinator needs.
     ///
-    /// - Parameter link: attached; its device is set here. It stays open when the mount ends.
+    /// - Parameters:
+    ///   - link: attached; its device is set here. It stays open when the mount ends.
+    ///   - onMounted: gets the connection before the kernel's first request is answered.
     /// - Throws: `MountError`; then nothing is mounted.
     @available(*, noasync, message: "blocks its thread")
     package static func start(
-        options: FuseMountOptions, link: CoordinatorLink, logger: Logger
+        options: FuseMountOptions, link: CoordinatorLink, logger: Logger, onMounted: (Descriptor) -> Void = { _ in }
     ) throws(MountError) -> FuseMount {
         let mountPoint = try FuseDevice.resolve(options.mountPoint, nonEmpty: options.nonEmpty)
         let device = try FuseDevice.mount(options, at: mountPoint)
+        onMounted(device)
         let fileSystem = MountedFileSystem(link: link, logger: logger)
         do throws(MountError) {
             let bridge = Bridge(fileSystem, isReadOnly: options.isReadOnly)
-            let session = try openSession(device, bridge)
+            link.memory.begin()
+            let session = try openSession(device, bridge, link.memory)
             fileSystem.usesPassthrough = session.hasPassthrough
-            do throws(CoordinationError) {
-                try link.register(device: device, passthrough: session.hasPassthrough)
-            } catch { throw MountError(MountError.unavailable, "the coordinator refuses the mount: \(error)") }
+            try register(device, session, link)
             let mount = FuseMount(mountPoint, session, fileSystem)
-            mount.serve(link, bridge, logger)
+            mount.connect(link, bridge)
+            mount.serve(logger)
             return mount
         } catch {
             fileSystem.stop()
@@ -50,11 +56,51 @@ package final class FuseMount: Sendable {
         }
     }
 
+    /// Goes on with a mount whose process has died, and serves. Does not wait for a coordinator.
+    ///
+    /// - Parameters:
+    ///   - device: the connection.
+    ///   - link: of the session that was taken over, not yet resumed.
+    /// - Throws: `MountError`; then the mount is as it was.
+    @available(*, noasync, message: "blocks its thread")
+    package static func resume(
+        _ device: Descriptor, mountPoint: String, isReadOnly: Bool, link: CoordinatorLink, logger: Logger
+    ) throws(MountError) -> FuseMount {
+        link.memory.begin()
+        let fileSystem = MountedFileSystem(link: link, logger: logger)
+        let bridge = Bridge(fileSystem, isReadOnly: isReadOnly)
+        do throws(MountError) {
+            let session = try openSession(device, bridge, link.memory)
+            fileSystem.usesPassthrough = session.hasPassthrough
+            try register(device, session, link)
+            let mount = FuseMount(mountPoint, session, fileSystem)
+            mount.connect(link, bridge)
+            do throws(Errno) { try session.resend() } catch {
+                throw MountError(MountError.system, "the kernel does not send requests again: \(error)")
+            }
+            link.resume()
+            mount.serve(logger)
+            return mount
+        } catch {
+            fileSystem.stop()
+            throw error
+        }
+    }
+
+    private static func register(
+        _ device: Descriptor, _ session: FuseSession, _ link: CoordinatorLink
+    ) throws(MountError) {
+        do throws(CoordinationError) {
+            try link.register(
+                device: device, passthrough: session.hasPassthrough, isResumable: session.isResumable)
+        } catch { throw MountError(MountError.unavailable, "the coordinator refuses the mount: \(error)") }
+    }
+
     private static func openSession(
-        _ device: Descriptor, _ bridge: Bridge
+        _ device: Descriptor, _ bridge: Bridge, _ memory: SessionMemory
     ) throws(MountError) -> FuseSession {
         let session: FuseSession
-        do { session = try FuseSession(device, bridge) } catch {
+        do { session = try FuseSession(device, bridge, memory) } catch {
             throw MountError(MountError.system, "libfuse cannot start: \(error)")
         }
         guard session.negotiate() else {
@@ -63,7 +109,7 @@ package final class FuseMount: Sendable {
         return session
     }
 
-    private func serve(_ link: CoordinatorLink, _ bridge: Bridge, _ logger: Logger) {
+    private func connect(_ link: CoordinatorLink, _ bridge: Bridge) {
         fileSystem.onStalePages { [weak session, weak bridge] inode in
             if let bridge { session?.forget(names: [], nodes: [bridge.node(of: inode)]) {} }
         }
@@ -74,6 +120,9 @@ package final class FuseMount: Sendable {
                 names: invalidate.names.map { (bridge.node(of: $0.parent), ByteString($0.name)) },
                 nodes: invalidate.inodes.map { bridge.node(of: $0) }, then: forgotten)
         }
+    }
+
+    private func serve(_ logger: Logger) {
         // A thread works only while it copies; waiting costs none. Two per core keep the cores busy while others sleep
         // in pread, and ten are what libfuse itself takes at most.
         session.start(threads: min(10, max(4, 2 * sysconf(CInt(_SC_NPROCESSORS_ONLN)))))

@@ -15,14 +15,20 @@ final class FuseSession: @unchecked Sendable {
     /// Tells the kernel what it must forget. Never a FUSE or receive thread: the kernel may wait for their answers.
     private let notifier = WorkerThread(name: "larder-notify")
     private let ended = OneShot<Bool>()
+    private let memory: SessionMemory
 
-    /// Takes over a mounted connection. Throws the errno of libfuse.
-    init(_ device: Descriptor, _ bridge: Bridge) throws(Errno) {
+    /// Serves a mounted connection, from its start or, when another process has served it before, from where that was. Throws
+    /// the errno of libfuse.
+    init(_ device: Descriptor, _ bridge: Bridge, _ memory: SessionMemory) throws(Errno) {
+        self.memory = memory
         context = .allocate(capacity: 1)
         context.initialize(to: larder_fuse_context())
         self.bridge = .passRetained(bridge)
         context.pointee.bridge = self.bridge.toOpaque()
         context.pointee.wants_passthrough = 1
+        context.pointee.saved = memory.initialization
+        context.pointee.saved_capacity = SessionMemory.initializationCapacity
+        context.pointee.replays = memory.isTakenOver ? 1 : 0
         var operations = Bridge.operations(readOnly: bridge.isReadOnly)
         // The session closes the number that it is given.
         let own = fcntl(device.raw, F_DUPFD_CLOEXEC, 0)
@@ -47,6 +53,13 @@ final class FuseSession: @unchecked Sendable {
     /// Whether INIT agreed on passthrough.
     var hasPassthrough: Bool { context.pointee.has_passthrough != 0 }
 
+    /// Whether another process could go on when this one dies: the kernel then sends again what was not answered.
+    var isResumable: Bool { context.pointee.has_resend != 0 }
+
+    /// Has the kernel send again what the process before this one has read and not answered. Before `start`: it would send what
+    /// this one has read as well.
+    func resend() throws(Errno) { _ = try Errno.check(larder_fuse_resend(fuse_session_fd(session))) }
+
     /// Answers FUSE_INIT on this thread; the kernel sends nothing else before. False: the kernel and libfuse disagree.
     func negotiate() -> Bool {
         serve(once: true)
@@ -65,12 +78,18 @@ final class FuseSession: @unchecked Sendable {
     }
 
     private func serve(once: Bool) {
-        var buffer = fuse_buf()  // libfuse allocates its memory at the first receive
+        var buffer = fuse_buf()
+        // As libfuse would, but with its pages in place: the kernel cannot bring one while this process is being killed, and
+        // would answer the request that it copies with EIO.
+        let size = 257 * sysconf(CInt(_SC_PAGESIZE))
+        buffer.mem = malloc(size)
+        if let memory = buffer.mem { memset(memory, 0xff, size) }
         defer { free(buffer.mem) }
         while fuse_session_exited(session) == 0 {
             let count = fuse_session_receive_buf(session, &buffer)
             if count == -EINTR { continue }
             guard count > 0 else { return fuse_session_exit(session) }
+            CurrentRequest.set(larder_fuse_unique(&buffer, count))
             fuse_session_process_buf(session, &buffer)
             if once { return }
         }

@@ -67,14 +67,19 @@ package enum ChildProcess {
         return state.startTime
     }
 
+    /// The process that started it, or what has taken its place; nil when it is gone.
+    package static func parent(of pid: Int32) -> Int32? { state(of: pid)?.parent }
+
     // proc(5), /proc/PID/stat: the name in parentheses may itself hold spaces and parentheses.
-    private static func state(of pid: Int32) -> (letter: Character, startTime: UInt64)? {
+    private static func state(of pid: Int32) -> (letter: Character, parent: Int32, startTime: UInt64)? {
         guard let line = Machine.firstLine(of: "/proc/\(pid)/stat"), let close = line.lastIndex(of: ")") else {
             return nil
         }
         let fields = line[line.index(after: close)...].split(separator: " ")
-        guard fields.count > 19, let letter = fields[0].first, let start = UInt64(fields[19]) else { return nil }
-        return (letter, start)
+        guard fields.count > 19, let letter = fields[0].first, let parent = Int32(fields[1]),
+            let start = UInt64(fields[19])
+        else { return nil }
+        return (letter, parent, start)
     }
 
     /// The path of the running program, for starting it again; it works even after the file was replaced.

@@ -76,9 +76,10 @@ package enum MountTable {
     /// umount2(2), not following a symbolic link at the end. Needs CAP_SYS_ADMIN.
     /// - Parameter lazily: MNT_DETACH: out of sight at once, gone when the last file is closed.
     /// - Throws: EBUSY while files are open, EINVAL when nothing is mounted there, EPERM.
-    package static func unmount(_ path: String, lazily: Bool) throws(Errno) {
+    package static func unmount(_ path: String, lazily: Bool, forced: Bool = false) throws(Errno) {
+        let force: CInt = 1
         let detach: CInt = 2
         let noFollow: CInt = 8
-        _ = try Errno.check(larder_unmount(path, noFollow | (lazily ? detach : 0)))
+        _ = try Errno.check(larder_unmount(path, noFollow | (lazily ? detach : 0) | (forced ? force : 0)))
     }
 }

@@ -22,7 +22,8 @@ package final class PacketSocket: Sendable {
     package static let maximumMessage = 128 << 10
     package static let maximumDescriptors = 16
 
-    private let descriptor: Descriptor
+    /// The socket itself, for a program that is started with it.
+    package let descriptor: Descriptor
 
     package init(_ descriptor: Descriptor) { self.descriptor = descriptor }
 

@@ -254,6 +254,7 @@ func onThread<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) a
                   },
                   "mounts" : [
                     {
+                      "generation" : 2,
                       "mountpoint" : "/mnt/lake",
                       "openFiles" : [
                         {
@@ -264,8 +265,11 @@ func onThread<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) a
                       ],
                       "passthrough" : true,
                       "pid" : 43,
+                      "resumable" : true,
                       "source" : "s3://bucket",
-                      "uid" : 1000
+                      "supervisor" : 41,
+                      "uid" : 1000,
+                      "waiting" : false
                     }
                   ],
                   "notes" : [
@@ -321,8 +325,8 @@ func onThread<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) a
                   4 keys that POSIX cannot name are not shown
                   1 objects are hidden by a directory of the same name
 
-                MOUNT      SOURCE       PID   UID  PASSTHROUGH  OPEN
-                /mnt/lake  s3://bucket   43  1000  yes             1
+                MOUNT      SOURCE       PID   UID  PASSTHROUGH  OPEN  RESUMED
+                /mnt/lake  s3://bucket   43  1000  yes             1  once
 
                 OPEN FILE    OPENS  READ BY
                 /mnt/lake/a      2  passthrough
@@ -382,6 +386,9 @@ func onThread<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) a
         mount.pid = 43
         mount.uid = 1000
         mount.passthrough = true
+        mount.generation = 2
+        mount.resumable = true
+        mount.supervisor = 41
         var file = WireStatus.OpenFile()
         file.path = "/a"
         file.mode = "passthrough"

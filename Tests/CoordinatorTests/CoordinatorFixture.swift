@@ -24,7 +24,8 @@ final class CoordinatorFixture {
     ///     state directory before the start.
     init(
         stores: [String: any UnderStore], bootIdentifier: String = "boot-1", quota: UInt64 = 64 << 20,
-        mountPatience: Duration = .seconds(60), from other: String? = nil, prepare: (String) throws -> Void = { _ in }
+        mountPatience: Duration = .seconds(60), sessionGrace: Duration = .seconds(60), from other: String? = nil,
+        prepare: (String) throws -> Void = { _ in }
     ) throws {
         var template = Array("/tmp/larder-coordinator-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { throw Errno(rawValue: errno) }
@@ -38,12 +39,13 @@ final class CoordinatorFixture {
         try prepare(directory + "/state")
         self.stores = stores
         self.bootIdentifier = bootIdentifier
-        (daemon, run) = try Self.start(directory, socket, stores, bootIdentifier, quota, mountPatience)
+        (daemon, run) = try Self.start(
+            directory, socket, stores, bootIdentifier, quota, mountPatience, sessionGrace)
     }
 
     private static func start(
         _ directory: String, _ socket: String, _ stores: [String: any UnderStore], _ boot: String, _ quota: UInt64,
-        _ mountPatience: Duration = .seconds(60)
+        _ mountPatience: Duration = .seconds(60), _ sessionGrace: Duration = .seconds(60)
     ) throws -> (CoordinatorDaemon, Task<Void, Never>) {
         var cache = CacheConfiguration(
             tiers: [TierConfiguration(path: directory + "/cache", kind: .disk, quota: quota)])
@@ -52,6 +54,7 @@ final class CoordinatorFixture {
             socketPath: socket, stateDirectory: directory + "/state", cache: cache, software: "larder test")
         configuration.bootIdentifier = boot
         configuration.mountPatience = mountPatience
+        configuration.sessionGrace = sessionGrace
         configuration.makeStore = { specification async throws(StoreError) in
             guard let store = stores[specification.source] else {
                 throw StoreError(.invalid, "no store \(specification.source)")
@@ -126,10 +129,11 @@ final class TestClient: Sendable {
     /// - Parameter ttl: milliseconds. An hour, so that no test depends on how long it takes.
     func attach(
         _ mounts: [(path: String, source: String)], ttl: UInt32 = 3_600_000, at mountPath: String = "/test",
-        acknowledging: Bool = false, client: ByteString = ""
+        acknowledging: Bool = false, client: ByteString = "", takesOver: Bool = false
     ) async throws -> WireAttached {
         var attach = WireAttach()
         attach.client = client.data
+        attach.takesOver = takesOver
         attach.mountPath = mountPath
         attach.acknowledges = acknowledging
         attach.volume.mounts = mounts.map { mount in

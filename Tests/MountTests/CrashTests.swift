@@ -8,7 +8,8 @@ import Testing
 ///
 /// `$LARDER_CRASH_SECONDS` lets each case go on for so long instead of a few kills; `$LARDER_CRASH_SEED` repeats one.
 @Suite(.serialized) struct CrashTests {
-    enum Victim: CaseIterable { case coordinator, mount, both }
+    /// A mount that is killed goes on by itself; after `everything`, which takes its supervisor as well, it is mounted anew.
+    enum Victim: CaseIterable { case coordinator, mount, both, everything }
 
     private static let seconds = getenv("LARDER_CRASH_SECONDS").flatMap { Int(String(cString: $0)) }
     private static let kills = 8
@@ -65,21 +66,23 @@ import Testing
         var count = 0
         while end.map({ .now < $0 }) ?? (count < Self.kills) {
             // Each victim at least twice, else at random.
-            let victims = count < 6 ? Victim.allCases[count % 3] : Victim.allCases.randomElement(using: &random)
+            let victims = count < 8 ? Victim.allCases[count % 4] : Victim.allCases.randomElement(using: &random)
             count += 1
             let goal = acknowledged(node) + Int.random(in: 1...40, using: &random)
             await becomes("the writers go on after kill \(count - 1)") { self.acknowledged(node) >= goal }
-            var pids: (coordinator: Int32, mount: Int32)?
+            var pids: (coordinator: Int32, mount: NodeStatus.Mount)?
             await becomes("the coordinator knows its mount after kill \(count - 1)") {
                 let status = try await node.status()
-                pids = status.mounts.first.map { (status.coordinator.pid, $0.pid) }
+                pids = status.mounts.first { !$0.waiting }.map { (status.coordinator.pid, $0) }
                 return pids != nil
             }
             guard let pids, let victims else { return }
             if victims != .mount { try? SignalWatch.send(SIGKILL, to: pids.coordinator) }
-            if victims != .coordinator {
-                try? SignalWatch.send(SIGKILL, to: pids.mount)
-                await becomes("the mount's process is gone") { !ChildProcess.isRunning(pids.mount) }
+            switch victims {
+            case .coordinator: break
+            case .mount, .both: try? SignalWatch.send(SIGKILL, to: pids.mount.pid)
+            case .everything:
+                try await node.killWhole(pids.mount)
                 try await node.remount(bucket, at: mount, options: options)
             }
         }

@@ -155,6 +155,15 @@ final class LarderNode: Sendable {
         }
     }
 
+    /// Kills what serves a mount and what would start a successor.
+    func killWhole(_ mount: NodeStatus.Mount) async throws {
+        // The supervisor first, so that it starts nothing.
+        for pid in [mount.supervisor, mount.pid].compactMap({ $0 }) {
+            try SignalWatch.send(SIGKILL, to: pid)
+            await becomes("process \(pid) is gone") { !ChildProcess.isRunning(pid) }
+        }
+    }
+
     /// The Larder mounts of this node that the kernel has.
     func mounted() -> [String] {
         MountTable.entries().map(\.mountPoint).filter { $0.hasPrefix(directory.path + "/") }
@@ -271,6 +280,9 @@ struct NodeStatus: Decodable, Sendable {
         let pid: Int32
         let passthrough: Bool
         let openFiles: [OpenFile]
+        let generation: UInt64
+        let resumable, waiting: Bool
+        let supervisor: Int32?
     }
     /// A file that its store does not have yet as it is here.
     struct PendingFile: Decodable, Sendable {

@@ -36,8 +36,8 @@ import Testing
             }
             let status = try await node.status()
             #expect(status.mounts.count == 4)
-            // Each mount has a process, and all have one coordinator.
-            #expect(node.processes().count == 5)
+            // Each mount has a supervisor and a process, and all have one coordinator.
+            #expect(node.processes().count == 9)
         }
     }
 
@@ -97,11 +97,7 @@ import Testing
     @Test func umountRemovesADeadMount() async throws {
         try await node { node, source in
             let mount = try await node.mount(source)
-            let pid = try await node.status().mounts[0].pid
-            try SignalWatch.send(SIGKILL, to: pid)
-            await becomes("the process is gone") { !ChildProcess.isRunning(pid) }
-            let again = try await node.larder("mount", source, mount)
-            #expect(again.code != 0 && again.output.contains("umount"), "\(again.output)")
+            try await node.killWhole(try await node.status().mounts[0])
             try await node.umount(mount)
             #expect(node.mounted().isEmpty)
         }

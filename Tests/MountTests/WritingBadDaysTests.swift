@@ -245,10 +245,9 @@ import UnderStores
             let status = try await node.status()
             #expect(status.pending.map(\.path) == ["file"])
             // The mount first, so that it starts no successor.
-            for pid in [status.mounts[0].pid, status.coordinator.pid] {
-                try SignalWatch.send(SIGKILL, to: pid)
-                await becomes("it is gone") { !ChildProcess.isRunning(pid) }
-            }
+            try await node.killWhole(status.mounts[0])
+            try SignalWatch.send(SIGKILL, to: status.coordinator.pid)
+            await becomes("the coordinator is gone") { !ChildProcess.isRunning(status.coordinator.pid) }
             try await node.shell(
                 #"""
                 journal=$(find "$1" -name journal.lmdb); size=$(stat -c %s "$journal")

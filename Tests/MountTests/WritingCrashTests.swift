@@ -82,7 +82,7 @@ import Testing
             let renaming = try await node.startProgram(
                 "python", ["-c", "import os, sys; os.rename(*sys.argv[1:])", "\(mount)/old", "\(mount)/new"])
             await becomes("the coordinator is killed") { trap.hasSprung }
-            try SignalWatch.send(SIGKILL, to: status.mounts[0].pid)
+            try await node.killWhole(status.mounts[0])
             _ = await renaming.wait()
             let behind = S3Admin(endpoint: faulty.endpoint, bucket: bucket.bucket, credentials: bucket.credentials)
             try await node.remount(behind, at: mount, options: [])

@@ -67,11 +67,18 @@ package enum StartReport {
         switch words.first {
         case "ready": return true
         case "failed":
-            let parts = rest.split(separator: " ", maxSplits: 1, omittingEmptySubsequences: false)
-            let code = parts.first.flatMap { Int32($0) } ?? ExitStatus.software.rawValue
-            throw CommandFailure(code: code, message: parts.count > 1 ? String(parts[1]) : rest)
+            throw CommandFailure(reported: rest)
         default: onNote(rest)
         }
         return false
+    }
+}
+
+extension CommandFailure {
+    /// As `StartReporter.failed` wrote it: the code and the message.
+    init(reported text: String) {
+        let parts = text.split(separator: " ", maxSplits: 1, omittingEmptySubsequences: false)
+        let code = parts.first.flatMap { Int32($0) } ?? ExitStatus.software.rawValue
+        self.init(code: code, message: parts.count > 1 ? String(parts[1]) : text)
     }
 }

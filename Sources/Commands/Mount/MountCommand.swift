@@ -22,7 +22,8 @@ struct MountCommand: ParsableCommand {
     @OptionGroup var flags: MountFlags
 
     func run() throws {
-        let report = StartReporter(number: flags.statusFD)
+        let supervisor = flags.sessionFD.map { SupervisorChannel(inherited: $0) }
+        let report = supervisor?.report ?? StartReporter(number: flags.statusFD)
         let invocation: MountInvocation
         do throws(CommandFailure) {
             invocation = try MountInvocation(source: source, mountPoint: mountPoint, options: flags.list())
@@ -30,8 +31,13 @@ struct MountCommand: ParsableCommand {
             report.failed(error)
             throw error
         }
-        if invocation.foreground {
-            try MountProcess(invocation, report: report).run()
+        if let supervisor {
+            // The supervisor says why, for both.
+            do throws(CommandFailure) { try MountProcess(invocation, supervisor).run() } catch {
+                Glibc.exit(error.code)
+            }
+        } else if invocation.foreground {
+            try MountSupervisor(invocation, report: report).run()
         } else {
             try MountLauncher(invocation).run(Output.standard())
         }

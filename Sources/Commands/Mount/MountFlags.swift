@@ -74,6 +74,9 @@ struct MountFlags: ParsableArguments {
     /// Where a daemon tells its starter how it went.
     @Option(help: .private)
     var statusFD: Int32?
+    /// Where the process that serves the mount speaks with its supervisor.
+    @Option(help: .private)
+    var sessionFD: Int32?
 
     /// All in the order of their rank: where two speak, the last wins.
     func list() -> [(key: String, value: String?)] {

@@ -149,6 +149,11 @@ package struct MountInvocation: Hashable, Sendable {
         }
     }
 
+    /// Where the mount's coordinator listens, or will.
+    func coordinatorSocket(_ environment: [String: String]) -> String {
+        coordinator ?? SocketLocation.preferred(environment: environment, uid: geteuid())
+    }
+
     /// What the mount shows, for people.
     package var sourceText: String {
         switch source {

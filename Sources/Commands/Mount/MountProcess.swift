@@ -6,24 +6,27 @@ import Logging
 import Platform
 import SystemPackage
 
-/// The process that serves one mount, from the coordinator's attachment to the unmount.
-package struct MountProcess {
+/// The process that serves one mount, from the coordinator's attachment or the death of the process before it to the unmount.
+struct MountProcess {
     private let invocation: MountInvocation
-    private let report: StartReporter
+    private let supervisor: SupervisorChannel
+    private var report: StartReporter { supervisor.report }
 
     /// A coordinator that was about to leave when this mount found it is replaced by a new one.
     private static let attempts = 3
 
-    package init(_ invocation: MountInvocation, report: StartReporter) {
+    init(_ invocation: MountInvocation, _ supervisor: SupervisorChannel) {
         self.invocation = invocation
-        self.report = report
+        self.supervisor = supervisor
     }
 
-    /// Mounts, and returns when it has been unmounted, by SIGTERM, SIGINT or SIGHUP, or by anybody's umount.
+    /// Mounts, or goes on with a mount, and returns when it has been unmounted, by SIGTERM, SIGINT or SIGHUP, or by anybody's
+    /// umount. SIGUSR1 ends the process at once, for a successor.
     @available(*, noasync, message: "blocks its thread")
-    package func run() throws(CommandFailure) {
+    func run() throws(CommandFailure) {
         let signals = MountSignals()
-        SignalWatch.start([SIGTERM, SIGINT, SIGHUP]) { signals.receive($0) }
+        SignalWatch.start([SIGTERM, SIGINT, SIGHUP, SIGUSR1]) { signals.receive($0) }
+        supervisor.send("watching")
         SignalWatch.ignoreBrokenPipes()
         OpenFilesLimit.raise()
         LineLogHandler.install(level: invocation.logLevel)
@@ -36,32 +39,77 @@ package struct MountProcess {
     }
 
     private func serve(_ signals: MountSignals, _ logger: Logger) throws(CommandFailure) {
-        let mountPoint = try checkedMountPoint()
-        let namespace = try invocation.namespace()
-        try namespace.checkAgainst(mountPoint: mountPoint)
-        let link = try attach(namespace, mountPoint: mountPoint, logger)
-        let mount: FuseMount
-        do throws(MountError) {
-            let options = FuseMountOptions(
-                mountPoint: mountPoint, source: invocation.sourceText, allowOther: invocation.allowOther,
-                readOnly: invocation.settings[.readOnly] == "true" || namespace.isReadOnly,
-                nonEmpty: invocation.nonEmpty, extra: invocation.kernelOptions)
-            mount = try FuseMount.start(options: options, link: link, logger: logger)
-        } catch {
-            link.close()
-            throw CommandFailure(code: error.exitCode, message: error.message)
+        guard let begin = supervisor.receive(), let file = begin.descriptors.first else {
+            throw CommandFailure(.software, "the mount's supervisor is gone")
         }
+        let (link, mount) =
+            begin.descriptors.count > 1
+            ? try resume(file, begin.descriptors[1], logger) : try mount(file, logger)
         signals.mounted(mount, logger)
         report.ready()
         logger.info(
-            "mounted",
+            link.memory.isTakenOver ? "goes on" : "mounted",
             metadata: [
                 "source": "\(invocation.sourceText)", "coordinator": "\(link.socketPath)",
                 "passthrough": "\(mount.usesPassthrough)", "pid": "\(processIdentifier())",
+                "generation": "\(link.memory.generation)",
             ])
         mount.waitUntilUnmounted()
         logger.info("unmounted")
         link.close()
+        supervisor.send("unmounted")
+    }
+
+    private func mount(
+        _ file: Descriptor, _ logger: Logger
+    ) throws(CommandFailure) -> (CoordinatorLink, FuseMount) {
+        let memory: SessionMemory
+        do throws(Errno) { memory = try SessionMemory(takingOver: file) } catch {
+            throw CommandFailure(.osError, "the session's memory cannot be used: \(error)")
+        }
+        let mountPoint = try checkedMountPoint()
+        let namespace = try invocation.namespace()
+        try namespace.checkAgainst(mountPoint: mountPoint)
+        let link = try attach(namespace, memory, mountPoint: mountPoint, logger)
+        do throws(MountError) {
+            let options = FuseMountOptions(
+                mountPoint: mountPoint, source: invocation.sourceText, allowOther: invocation.allowOther,
+                readOnly: isReadOnly(namespace), nonEmpty: invocation.nonEmpty, extra: invocation.kernelOptions)
+            let mount = try FuseMount.start(options: options, link: link, logger: logger) { [supervisor] in
+                supervisor.send("mounted", [$0])
+            }
+            return (link, mount)
+        } catch {
+            link.close()
+            throw CommandFailure(code: error.exitCode, message: error.message)
+        }
+    }
+
+    /// Goes on with a mount whose process has died. Nothing here may touch the mount point, which nobody serves.
+    private func resume(
+        _ file: Descriptor, _ device: Descriptor, _ logger: Logger
+    ) throws(CommandFailure) -> (CoordinatorLink, FuseMount) {
+        let memory: SessionMemory
+        do throws(Errno) { memory = try SessionMemory(takingOver: file) } catch {
+            throw CommandFailure(.software, "this release cannot go on with the session of another: \(error)")
+        }
+        let namespace = try invocation.namespace()
+        let setting = connection(namespace, mountPoint: invocation.mountPoint, logger)
+        let link = CoordinatorLink(
+            socketPath: setting.socket, attachment: setting.attachment, takingOver: memory, logger: logger,
+            connect: setting.connector.connect)
+        do throws(MountError) {
+            let mount = try FuseMount.resume(
+                device, mountPoint: invocation.mountPoint, isReadOnly: isReadOnly(namespace), link: link,
+                logger: logger)
+            return (link, mount)
+        } catch {
+            throw CommandFailure(code: error.exitCode, message: error.message)
+        }
+    }
+
+    private func isReadOnly(_ namespace: NamespaceSpecification) -> Bool {
+        invocation.settings[.readOnly] == "true" || namespace.isReadOnly || invocation.kernelOptions.contains("ro")
     }
 
     /// Before anything is started for the mount.
@@ -71,11 +119,18 @@ package struct MountProcess {
         } catch { throw CommandFailure(code: error.exitCode, message: error.message) }
     }
 
-    private func attach(
+    private struct Connection {
+        let socket: String
+        let attachment: WireAttach
+        let connector: Connector
+        let canStart: Bool
+    }
+
+    private func connection(
         _ namespace: NamespaceSpecification, mountPoint: String, _ logger: Logger
-    ) throws(CommandFailure) -> CoordinatorLink {
+    ) -> Connection {
         let environment = ProcessEnvironment.current()
-        let socket = invocation.coordinator ?? SocketLocation.preferred(environment: environment, uid: geteuid())
+        let socket = invocation.coordinatorSocket(environment)
         var launcher: CoordinatorLauncher?
         var variables: [String: String] = [:]
         if invocation.coordinator == nil {
@@ -93,17 +148,25 @@ package struct MountProcess {
         var attachment = WireAttach()
         attachment.volume = namespace.wire(environment: variables)
         attachment.mountPath = mountPoint
-
+        attachment.supervisor = getppid()
         let connector = Connector(socket: socket, launcher: launcher, report: report, logger: logger)
+        return Connection(socket: socket, attachment: attachment, connector: connector, canStart: launcher != nil)
+    }
+
+    private func attach(
+        _ namespace: NamespaceSpecification, _ memory: SessionMemory, mountPoint: String, _ logger: Logger
+    ) throws(CommandFailure) -> CoordinatorLink {
+        let setting = connection(namespace, mountPoint: mountPoint, logger)
         var attempt = 1
         while true {
             do throws(CoordinationError) {
                 return try CoordinatorLink(
-                    socketPath: socket, attachment: attachment, logger: logger, connect: connector.connect)
+                    socketPath: setting.socket, attachment: setting.attachment, memory: memory, logger: logger,
+                    connect: setting.connector.connect)
             } catch {
-                if let failure = connector.takeFailure() { throw failure }
-                guard error == .disconnected, launcher != nil, attempt < Self.attempts else {
-                    throw describe(error, socket: socket)
+                if let failure = setting.connector.takeFailure() { throw failure }
+                guard error == .disconnected, setting.canStart, attempt < Self.attempts else {
+                    throw describe(error, socket: setting.socket)
                 }
                 attempt += 1
             }
@@ -185,13 +248,14 @@ private final class MountSignals: Sendable {
     }
 
     func receive(_ signal: Int32) {
+        // As a kill would end it, which a successor is made for: the kernel sends it what is not answered here.
+        if signal == SIGUSR1 { _exit(0) }
         let (mount, logger, wasEnding) = state.withLock { state in
             defer { state.isEnding = true }
             return (state.mount, state.logger, state.isEnding)
         }
-        guard let mount, let logger else { return }
-        // The second signal of an impatient user: open files are left behind.
-        if wasEnding { exit(128 + signal) }
+        // The supervisor's signal and one of somebody who sends it to each process: once is enough.
+        guard let mount, let logger, !wasEnding else { return }
         logger.info("unmounting", metadata: ["signal": "\(signal)"])
         end(mount, logger)
     }

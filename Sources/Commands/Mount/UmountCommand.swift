@@ -2,7 +2,6 @@ import ArgumentParser
 import FuseBridge
 import Glibc
 import Platform
-import SystemPackage
 
 /// `larder umount MOUNTPOINT`.
 struct UmountCommand: ParsableCommand {
@@ -14,7 +13,11 @@ struct UmountCommand: ParsableCommand {
     var mountPoints: [String]
     @Flag(help: "Take the mount out of sight at once, though files are open; it ends with the last of them.")
     var lazy = false
-    @Flag(help: "Wait for no upload: what the stores do not have yet is kept for the next mount.")
+    @Flag(
+        help: """
+            Always unmount: wait for no upload (what the stores do not have yet is kept for the next mount), nor for open files \
+            or a process that is stopped or dead.
+            """)
     var force = false
 
     func run() throws {
@@ -43,14 +46,16 @@ package struct Unmounting {
     /// - Throws: `CommandFailure`: temporaryFailure when the mount is busy, or has files that cannot be uploaded now.
     @available(*, noasync, message: "blocks its thread")
     package func run(_ output: Output) throws(CommandFailure) {
-        guard let path = mountedPath() else {
+        guard let path = FilePaths.mounted(mountPoint) else {
             throw CommandFailure(.noInput, "nothing is mounted at \(mountPoint): larder status lists the mounts")
         }
         guard let entry = Platform.MountTable.entry(at: path), entry.type == MountPoints.type else {
             throw CommandFailure(.usage, "\(path) is not a Larder mount: use umount")
         }
-        if !lazily, !forced { try upload(path, output) }
-        let process = MountOwner.find(mountPoint: path)
+        if forced { return try ForcedUnmounting(path).run() }
+        let isAnswering = MountOwner.answers(at: path)
+        if !lazily, isAnswering { try upload(path, output) }
+        let process = MountOwner.find(mountPoint: path, isAnswering: isAnswering)
         do throws(MountError) { try FuseMount.unmount(at: path, lazily: lazily) } catch {
             let users = lazily ? [] : BusyProcesses.using(path, device: entry.device)
             guard !users.isEmpty else { throw CommandFailure(code: error.exitCode, message: error.message) }
@@ -83,54 +88,6 @@ package struct Unmounting {
             pause(milliseconds: Self.pauseTime)
         }
         throw CommandFailure(
-            .temporaryFailure, "\(path) is unmounted, but its process \(process.pid) has not ended: see its log")
-    }
-
-    /// The mount point as the kernel lists it. By name first: a mount whose process has died answers no call.
-    private func mountedPath() -> String? {
-        let listed = Set(Platform.MountTable.entries().map(\.mountPoint))
-        if listed.contains(mountPoint) { return mountPoint }
-        if let parent = FilePaths.resolved(FilePaths.parent(of: mountPoint)),
-            let name = mountPoint.split(separator: "/").last
-        {
-            let path = parent == "/" ? "/\(name)" : "\(parent)/\(name)"
-            if listed.contains(path) { return path }
-        }
-        guard let resolved = FilePaths.resolved(mountPoint), listed.contains(resolved) else { return nil }
-        return resolved
-    }
-}
-
-/// The process that serves a mount.
-struct MountOwner {
-    let pid: Int32
-    private let startTime: UInt64
-
-    private init?(pid: Int32) {
-        guard let time = ChildProcess.startTime(of: pid) else { return nil }
-        self.pid = pid
-        startTime = time
-    }
-
-    /// The pid may belong to another process by now.
-    var isRunning: Bool { ChildProcess.startTime(of: pid) == startTime }
-
-    /// By the coordinator's word, or by the command line of the processes there are; nil when it cannot be told.
-    static func find(mountPoint: String) -> MountOwner? {
-        if let socket = try? ExtendedAttribute.value("user.larder.coordinator", of: mountPoint).description,
-            let session = try? ControlSession(socket: socket)
-        {
-            defer { session.client.close() }
-            let mounts = (try? StatusQuery.ask(session))?.mounts ?? []
-            if let mount = mounts.last(where: { $0.mountpoint == mountPoint }) { return MountOwner(pid: mount.pid) }
-        }
-        for pid in BusyProcesses.all() {
-            let arguments = (Machine.contents(of: "/proc/\(pid)/cmdline") ?? "").split(separator: "\0")
-            guard arguments.count > 3, arguments[0].split(separator: "/").last == "larder", arguments[1] == "mount",
-                arguments[2...].contains(Substring(mountPoint))
-            else { continue }
-            return MountOwner(pid: pid)
-        }
-        return nil
+            .temporaryFailure, "\(path) is unmounted, but its process \(process.pids) has not ended: see its log")
     }
 }

@@ -44,6 +44,14 @@ package struct StatusReport: Encodable, Hashable, Sendable {
         package var uid: UInt32
         package var passthrough: Bool
         package var openFiles: [OpenFile]
+        /// How many processes have served the mount, one after the other.
+        package var generation: UInt64
+        /// Another goes on when its process dies.
+        package var resumable: Bool
+        /// Its process has ended, and no other is here yet.
+        package var waiting: Bool
+        /// The process that starts it; absent when there is none.
+        package var supervisor: Int32?
     }
     package struct OpenFile: Encodable, Hashable, Sendable {
         package var path: String
@@ -86,7 +94,9 @@ package struct StatusReport: Encodable, Hashable, Sendable {
             Mount(
                 mountpoint: mount.mountPath, source: mount.source, pid: mount.pid, uid: mount.uid,
                 passthrough: mount.passthrough,
-                openFiles: mount.openFiles.map { OpenFile(path: $0.path, mode: $0.mode, opens: $0.opens) })
+                openFiles: mount.openFiles.map { OpenFile(path: $0.path, mode: $0.mode, opens: $0.opens) },
+                generation: max(1, mount.generation), resumable: mount.resumable, waiting: mount.waiting,
+                supervisor: mount.supervisor == 0 ? nil : mount.supervisor)
         }.sorted { ($0.mountpoint, $0.pid) < ($1.mountpoint, $1.pid) }
         pending = wire.pending.map {
             PendingFile(
@@ -181,12 +191,12 @@ package struct StatusReport: Encodable, Hashable, Sendable {
     private func mountsText() -> String {
         guard !mounts.isEmpty else { return "\nno mounts\n" }
         var table = TextTable(
-            [.left, .left, .right, .right, .left, .right],
-            header: ["MOUNT", "SOURCE", "PID", "UID", "PASSTHROUGH", "OPEN"])
+            [.left, .left, .right, .right, .left, .right, .left],
+            header: ["MOUNT", "SOURCE", "PID", "UID", "PASSTHROUGH", "OPEN", "RESUMED"])
         for mount in mounts {
             table.add([
                 PrintableName.of(mount.mountpoint), PrintableName.of(mount.source), "\(mount.pid)", "\(mount.uid)",
-                mount.passthrough ? "yes" : "no", "\(mount.openFiles.count)",
+                mount.passthrough ? "yes" : "no", "\(mount.openFiles.count)", mount.resumes,
             ])
         }
         var files = TextTable([.left, .right, .left], header: ["OPEN FILE", "OPENS", "READ BY"])
@@ -197,5 +207,14 @@ package struct StatusReport: Encodable, Hashable, Sendable {
         }
         let hasFiles = mounts.contains { !$0.openFiles.isEmpty }
         return "\n" + table.text() + (hasFiles ? "\n" + files.text() : "")
+    }
+}
+
+extension StatusReport.Mount {
+    /// How often its process was replaced, for people.
+    fileprivate var resumes: String {
+        if waiting { return "waits for a process" }
+        guard resumable else { return "cannot (kernel before 6.9)" }
+        return generation == 2 ? "once" : generation > 1 ? "\(generation - 1) times" : "never"
     }
 }

@@ -25,14 +25,16 @@ final class Lease: Sendable {
     let mode: String
     let backing: Backing
     let isWriting: Bool
-    private let loan: BlockLoan?
-    private let backingID: FuseBacking?
+    let loan: BlockLoan?
+    let backingID: FuseBacking?
+    /// The file of a local store that was lent, to be lent again to a successor of the mount's process.
+    let lentFile: Descriptor?
     private let onClose: (@Sendable () -> Void)?
 
     init(
         number: UInt64, inode: UInt64, mount: MountPoint, path: ByteString, record: InodeRecord, mode: String,
         backing: Backing, isWriting: Bool = false, loan: BlockLoan? = nil, backingID: FuseBacking? = nil,
-        onClose: (@Sendable () -> Void)? = nil
+        lentFile: Descriptor? = nil, onClose: (@Sendable () -> Void)? = nil
     ) {
         self.number = number
         self.inode = inode
@@ -44,6 +46,7 @@ final class Lease: Sendable {
         self.isWriting = isWriting
         self.loan = loan
         self.backingID = backingID
+        self.lentFile = lentFile
         self.onClose = onClose
     }
 

@@ -7,8 +7,8 @@ import UnderStores
 extension LeaseService {
     /// How much a staged file may grow before the mount asks for room. On an ample disk some thirty of the largest writes,
     /// at 1 GB/s sixteen messages a second; on another little, because nothing is set aside for it.
-    private static let ampleRoom: UInt64 = 64 << 20
-    private static let scarceRoom: UInt64 = 512 << 10
+    static let ampleRoom: UInt64 = 64 << 20
+    static let scarceRoom: UInt64 = 512 << 10
 
     /// Grants an open for writing, and one for reading of what somebody writes. nil: it is an open as any.
     func openToWrite(
@@ -152,7 +152,7 @@ extension LeaseService {
             Lease(
                 number: number, inode: open.inode, mount: mount, path: path, record: record,
                 mode: backing == nil ? "source" : "passthrough", backing: .source, isWriting: open.isWriting,
-                backingID: backing,
+                backingID: backing, lentFile: open.isWriting || backing == nil ? descriptor : nil,
                 onClose: { if open.isWriting { written.endInPlace(open.inode) } })
         }
         guard let lease else {

@@ -191,7 +191,7 @@ extension LeaseService {
                 $0.backingID = backing.number
             }
         }
-        var grant = try add(request, leases, mode: "source", .source) { $0.source = .init() }
+        var grant = try add(request, leases, mode: "source", .source, lentFile: file) { $0.source = .init() }
         grant.opened.keepCache = request.keepsCache
         grant.descriptors = [file]
         return grant
@@ -234,7 +234,7 @@ extension LeaseService {
         }
     }
 
-    private func wholeBytes(of object: CachedObject, count: Int) async throws -> ByteString {
+    func wholeBytes(of object: CachedObject, count: Int) async throws -> ByteString {
         let range = 0..<UInt64(count)
         switch try await object.ensure(range, urgency: .demand) {
         case .readThrough(let memory): return try Self.read(memory.descriptor, count: count)
@@ -270,12 +270,12 @@ extension LeaseService {
 
     private func add(
         _ request: Request, _ leases: LeaseTable, mode: String, _ backing: Lease.Backing, loan: BlockLoan? = nil,
-        backing backingID: FuseBacking? = nil, _ grant: (inout WireOpened) -> Void
+        backing backingID: FuseBacking? = nil, lentFile: Descriptor? = nil, _ grant: (inout WireOpened) -> Void
     ) throws(CoordinationError) -> Grant {
         let lease = leases.add { number in
             Lease(
                 number: number, inode: request.inode, mount: request.mount, path: request.path, record: request.record,
-                mode: mode, backing: backing, loan: loan, backingID: backingID)
+                mode: mode, backing: backing, loan: loan, backingID: backingID, lentFile: lentFile)
         }
         guard let lease else {
             throw CoordinationError(.tooManyOpenFiles, "the session has ended or has too many open files")

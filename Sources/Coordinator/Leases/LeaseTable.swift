@@ -39,6 +39,23 @@ final class LeaseTable: Sendable {
 
     func all() -> [Lease] { state.withLock { Array($0.leases.values) } }
 
+    /// Goes on with the leases of a session that has ended, under their numbers. Returns these.
+    func adopt(_ other: LeaseTable) -> [UInt64] {
+        let (leases, next) = other.state.withLock { state in
+            state.isClosed = true
+            defer { state.leases = [:] }
+            return (state.leases, state.next)
+        }
+        let isAdopted = state.withLock { state in
+            guard !state.isClosed else { return false }
+            state.leases.merge(leases) { $1 }
+            state.next = max(state.next, next)
+            return true
+        }
+        if !isAdopted { for lease in leases.values { lease.close() } }
+        return isAdopted ? Array(leases.keys) : []
+    }
+
     /// Ends every lease; later ones are refused.
     func close() {
         let leases = state.withLock { state in

@@ -139,6 +139,17 @@ final class LockTable: Sendable {
         waiting?.continuation.resume(returning: .interrupted)
     }
 
+    /// The process of a session has died and waits no more; a successor may, and goes on with the locks that are held.
+    func endWaits(session: UInt64) {
+        let ended = state.withLock { state -> [Waiting] in
+            let ended = state.waiting.filter { $0.wanted.owner.session == session }
+            state.waiting.removeAll { $0.wanted.owner.session == session }
+            state.cancelled[session] = nil
+            return ended
+        }
+        for waiting in ended { waiting.continuation.resume(returning: .interrupted) }
+    }
+
     /// The session has ended, and its locks with it.
     func release(session: UInt64) {
         let (ended, granted) = state.withLock { state -> ([Waiting], [Waiting]) in

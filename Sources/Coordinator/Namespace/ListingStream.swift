@@ -16,6 +16,8 @@ package final class ListingStream: Sendable {
         /// All names after this one, from the index.
         case index(after: ByteString?)
         case store(any DirectoryListing, MountPoint, listing: UInt32, started: UInt64)
+        /// The same, of which only the index is wanted.
+        case storeToIndex(any DirectoryListing, MountPoint, listing: UInt32, started: UInt64)
         case exhausted
     }
     private struct State {
@@ -26,18 +28,24 @@ package final class ListingStream: Sendable {
         var isBusy = false
     }
 
+    /// The index has names in their order, a store in its own.
+    package enum Order: Sendable { case any, byName, store }
+
     /// How many entries are read from the index at once.
     private static let indexPage = 512
 
     package let directory: UInt64
     /// The inode that ".." stands for; 0 for the root of a volume.
     package let parent: UInt64
+    /// In which the entries come.
+    package let order: Order
     private let namespace: Namespace
     private let hidden: Set<ByteString>
     private let state: Lock<State>
 
-    /// Throws ENOTDIR, ESTALE.
-    package init(_ namespace: Namespace, directory: UInt64) throws(CoordinationError) {
+    /// - Parameter order: `any` but for a listing that goes on where another was.
+    /// - Throws: ENOTDIR, ESTALE.
+    package init(_ namespace: Namespace, directory: UInt64, order: Order = .any) throws(CoordinationError) {
         let record = try namespace.record(directory)
         guard record.attributes.kind == .directory else {
             throw CoordinationError(.notDirectory, "\(record.name) is not a directory")
@@ -52,8 +60,9 @@ package final class ListingStream: Sendable {
         hidden = Set(overlays.map(\.name))
         let source: Source
         if let mount = try namespace.mountPoint(of: record) {
-            if record.listedUntil > MonotonicClock.now() {
+            if record.listedUntil > MonotonicClock.now(), order != .store {
                 source = .index(after: nil)
+                self.order = .byName
             } else {
                 let path = try namespace.storePath(of: record)
                 let listing = namespace.index.update { transaction -> UInt32 in
@@ -63,10 +72,16 @@ package final class ListingStream: Sendable {
                     transaction.setRecord(directory, current)
                     return current.listing
                 }
-                source = .store(mount.store.list(path), mount, listing: listing, started: MonotonicClock.now())
+                let (pages, started) = (mount.store.list(path), MonotonicClock.now())
+                source =
+                    order == .byName
+                    ? .storeToIndex(pages, mount, listing: listing, started: started)
+                    : .store(pages, mount, listing: listing, started: started)
+                self.order = order == .byName ? .byName : .store
             }
         } else {
             source = .exhausted
+            self.order = .byName
         }
         state = Lock(State(source: source, buffered: overlays))
     }
@@ -93,6 +108,13 @@ package final class ListingStream: Sendable {
             case .index(let after): readIndex(after: after)
             case .store(let listing, let mount, let number, let started):
                 try await readStore(listing, mount, number, started)
+            case .storeToIndex(let listing, let mount, let number, let started):
+                try await readStore(listing, mount, number, started)
+                state.withLock { state in
+                    state.buffered = []
+                    state.head = 0
+                    if case .exhausted = state.source { state.source = .index(after: nil) }
+                }
             }
         }
     }

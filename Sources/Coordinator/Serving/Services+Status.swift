@@ -114,9 +114,15 @@ extension Services {
 extension ClientSession {
     func status() -> WireStatus.Mount {
         var mount = WireStatus.Mount()
-        let (path, source, passthrough) = state.withLock { ($0.mountPath, $0.volume?.source ?? "", $0.hasPassthrough) }
-        mount.mountPath = path
-        mount.source = source
+        let passthrough = state.withLock { state in
+            mount.mountPath = state.mountPath
+            mount.source = state.volume?.source ?? ""
+            mount.generation = state.generation
+            mount.resumable = state.isResumable
+            mount.supervisor = state.supervisor
+            mount.waiting = state.life == .kept
+            return state.hasPassthrough
+        }
         mount.pid = session.peer.pid
         mount.uid = session.peer.uid
         mount.passthrough = passthrough

@@ -19,6 +19,7 @@ extension ClientSession {
         case .flush(let request): try await flush(request, id)
         case .listConflicts: session.reply(to: id, .conflicts(services.conflicts()))
         case .resolveConflict(let request): try await resolve(request, id)
+        case .takeOverMount(let request): try handOver(request.mountPath, id)
         case .shutdown(let request):
             let mounts = services.sessions.mounts().count
             guard request.force || mounts == 0 else {

@@ -8,6 +8,13 @@ extension ClientSession {
     private static let maximumOpenTimes = 100_000
 
     func open(_ request: WireOpen, _ id: UInt64) async throws(CoordinationError) {
+        if request.lease != 0, request.session == state.withLock({ $0.key }), let lease = leases[request.lease],
+            lease.inode == request.inode,
+            let grant = try await services.leases.lendAgain(lease)
+        {
+            session.reply(to: id, .opened(grant.opened), descriptors: grant.descriptors)
+            return
+        }
         if await visibleNameless(request.inode) == nil { _ = try visible(request.inode) }
         let now = MonotonicClock.now()
         let caller = Caller(uid: request.caller.uid, gid: request.caller.gid, isChecked: true)

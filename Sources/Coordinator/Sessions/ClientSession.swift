@@ -1,5 +1,6 @@
 import Coordination
 import Platform
+import Synchronization
 import SystemPackage
 import UnderStores
 
@@ -14,6 +15,20 @@ final class ClientSession: SessionHandler {
         var client: ByteString = ""
         var device: Descriptor?
         var hasPassthrough = false
+        /// A successor of the mount's process could go on: then the session is kept for it.
+        var isResumable = false
+        /// What the mount's processes share.
+        var memory: Descriptor?
+        /// What the mount says of itself, for `larder status`.
+        var generation: UInt64 = 0
+        var supervisor: Int32 = 0
+        /// The session's name over its connections.
+        var key: UInt64 = 0
+        /// The mount has ended in good order.
+        var hasDetached = false
+        var life = Life.attached
+        /// Of a session that was taken over: leases that the successor may not need.
+        var inherited: Set<UInt64> = []
         /// No store of the volume does what blocks in the middle of a request (a directory may lie on a server).
         var hasOnlyObjects = false
         var streams: [UInt64: ListingStream] = [:]
@@ -23,6 +38,8 @@ final class ClientSession: SessionHandler {
         var opened: [UInt64: UInt64] = [:]
         var isClosed = false
     }
+
+    enum Life { case attached, kept, takenOver, ended }
 
     /// Directory streams that one session may have open.
     private static let maximumStreams = 4096
@@ -43,7 +60,14 @@ final class ClientSession: SessionHandler {
         services.sessions.add(self)
     }
 
-    var number: UInt64 { session.number }
+    /// Of the session that this one goes on with; 0: none.
+    let adopted = Atomic<UInt64>(0)
+
+    /// Whose locks, leases and changes are whose; the same when a session goes on in another connection.
+    var number: UInt64 {
+        let adopted = adopted.load(ordering: .acquiring)
+        return adopted == 0 ? session.number : adopted
+    }
     var isMount: Bool { session.role == .mount }
     var mountPath: String { state.withLock { $0.mountPath } }
     /// Whether it is attached and says when its kernel has forgotten.
@@ -57,6 +81,8 @@ final class ClientSession: SessionHandler {
         case .cancelLock(let cancel): return services.locks.cancel(operation: cancel.operation, session: number)
         // The only answers that a client gives. One that cannot forget has heard it all the same.
         case .done, .failure: return notices.acknowledged(id)
+        case .keepLeases(let keep): return keepLeases(keep)
+        case .detach: return state.withLock { $0.hasDetached = true }
         default: break
         }
         let start = { [self] in
@@ -88,18 +114,36 @@ final class ClientSession: SessionHandler {
     private func finished(_ id: UInt64) { state.withLock { $0.tasks[id] = nil } }
 
     func close() {
-        let (tasks, client) = state.withLock { state in
+        let (tasks, client, life) = state.withLock { state in
             state.isClosed = true
             state.streams = [:]
+            if state.life == .attached { state.life = state.isResumable && !state.hasDetached ? .kept : .ended }
             defer { state.tasks = [:] }
-            return (Array(state.tasks.values), state.client)
+            return (Array(state.tasks.values), state.client, state.life)
         }
         for task in tasks { task.cancel() }
-        services.operations.end(client)
+        switch life {
+        case .takenOver: services.sessions.remove(self)
+        case .kept:
+            notices.keep()
+            services.locks.endWaits(session: number)
+            services.operations.end(client)
+            services.sessions.keep(self)
+        case .attached, .ended:
+            services.operations.end(client)
+            end()
+        }
+    }
+
+    /// Frees what the session had.
+    func end() {
         notices.close()
         leases.close()
         services.locks.release(session: number)
-        state.withLock { $0.device = nil }
+        state.withLock { state in
+            state.device = nil
+            state.memory = nil
+        }
         services.sessions.remove(self)
     }
 
@@ -148,7 +192,7 @@ final class ClientSession: SessionHandler {
         case .open(let request): try await open(request, id)
         case .fetch(let request): try await fetch(request, id)
         case .getStatus, .describe, .measure, .load, .free, .synchronize, .shutdown, .flush, .listConflicts,
-            .resolveConflict:
+            .resolveConflict, .takeOverMount:
             guard session.role == .control else {
                 throw CoordinationError(.permissionDenied, "a mount may not send control requests")
             }
@@ -164,20 +208,33 @@ extension ClientSession {
         guard state.withLock({ $0.volume == nil }) else {
             throw CoordinationError(.fileExists, "the session is attached already")
         }
-        let volume = try await services.volumes.attach(request.volume, resuming: request.resuming)
-        state.withLock { state in
+        let client = ByteString(request.client)
+        if request.acknowledges { notices.expectConfirmations() }
+        services.sessions.replace(client, by: self, goesOn: request.takesOver)
+        let volume: Volume
+        if let known = state.withLock({ $0.volume }) {
+            volume = known
+        } else {
+            volume = try await services.volumes.attach(request.volume, resuming: request.resuming)
+        }
+        let key = state.withLock { state in
             state.volume = volume
+            state.generation = request.generation
+            state.supervisor = request.supervisor
+            if state.key == 0 { state.key = UInt64.random(in: 1 ... .max) }
             state.mountPath = request.mountPath
             state.client = ByteString(request.client)
             state.acknowledges = request.acknowledges
             state.hasOnlyObjects = volume.mounts.allSatisfy { $0.store.fileWriting == nil && !$0.lendsSource }
+            return state.key
         }
-        services.operations.begin(ByteString(request.client))
+        services.operations.begin(client)
         let record = try services.namespace.record(volume.root)
         var attached = WireAttached()
         attached.root = volume.root
         attached.attributes = services.namespace.attributes(volume.root, record)
         attached.volume = volume.source
+        attached.session = key
         attached.kernelAttributes = volume.mounts.contains { $0.store.fileWriting != nil }
         session.reply(to: id, .attached(attached))
     }
@@ -185,12 +242,14 @@ extension ClientSession {
     private func registerDevice(
         _ request: WireRegisterDevice, _ id: UInt64, _ descriptors: [Descriptor]
     ) throws(CoordinationError) {
-        guard descriptors.count == 1 else {
-            throw CoordinationError(.invalidArgument, "a device registration carries one descriptor")
+        guard descriptors.count == (request.resumable ? 2 : 1) else {
+            throw CoordinationError(.invalidArgument, "a device registration carries a device, and its memory")
         }
         state.withLock { state in
             state.device = descriptors[0]
             state.hasPassthrough = request.passthrough
+            state.isResumable = request.resumable
+            state.memory = request.resumable ? descriptors[1] : nil
         }
         session.reply(to: id, .done(.init()))
     }
@@ -235,6 +294,7 @@ extension ClientSession {
         var page = WireListPage()
         page.stream = number
         page.parent = stream.parent
+        page.order = stream.order == .byName ? .byName : .store
         page.end = items.isEmpty
         page.entries = items.map { item in
             var entry = WireListEntry()
@@ -254,7 +314,9 @@ extension ClientSession {
             return (request.stream, stream)
         }
         _ = try visible(request.directory)
-        let stream = try ListingStream(services.namespace, directory: request.directory)
+        let stream = try ListingStream(
+            services.namespace, directory: request.directory,
+            order: request.order == .byName ? .byName : request.order == .store ? .store : .any)
         let number = state.withLock { state -> UInt64? in
             guard !state.isClosed, state.streams.count < Self.maximumStreams else { return nil }
             defer { state.nextStream += 1 }

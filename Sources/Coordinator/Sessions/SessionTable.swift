@@ -3,20 +3,42 @@ import Platform
 
 /// The sessions under way, and what is told to all of them.
 final class SessionTable: Sendable {
+    /// By the number of their connection.
     private let sessions = Lock<[UInt64: ClientSession]>([:])
+    /// How long a session whose process has died is kept for a successor.
+    private let grace: Duration
     /// Called with the number of mounts whenever it changes. Any thread.
     private let onMountCount: @Sendable (Int) -> Void
 
-    init(onMountCount: @escaping @Sendable (Int) -> Void) { self.onMountCount = onMountCount }
+    init(grace: Duration, onMountCount: @escaping @Sendable (Int) -> Void) {
+        self.grace = grace
+        self.onMountCount = onMountCount
+    }
 
     func add(_ session: ClientSession) {
-        sessions.withLock { $0[session.number] = session }
+        sessions.withLock { $0[session.session.number] = session }
         onMountCount(mounts().count)
     }
 
     func remove(_ session: ClientSession) {
-        _ = sessions.withLock { $0.removeValue(forKey: session.number) }
+        _ = sessions.withLock { $0.removeValue(forKey: session.session.number) }
         onMountCount(mounts().count)
+    }
+
+    /// A session whose process has died waits for a successor; without one it ends.
+    func keep(_ session: ClientSession) {
+        Task { [grace] in
+            try? await Task.sleep(for: grace)
+            session.endUnlessTakenOver()
+        }
+    }
+
+    /// A client has a new connection: the session that it had over another goes on with it, or ends.
+    func replace(_ client: ByteString, by successor: ClientSession, goesOn: Bool) {
+        guard client.count == 16 else { return }
+        for former in mounts().reversed() where former !== successor {
+            former.surrender(to: successor, client, goesOn: goesOn)
+        }
     }
 
     func mounts() -> [ClientSession] {

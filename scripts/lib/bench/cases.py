@@ -1,6 +1,8 @@
 """The cases. To add one: a function with @case that measures systems by turns and adds rows; docs/performance.md explains it."""
 import contextlib
 import os
+import signal
+import threading
 import time
 
 from . import memory, reading
@@ -209,3 +211,45 @@ def first_byte(bench):
         {"larder": alone, "larder, coordinator running": beside_another}, SECONDS,
         {"larder": bar, "larder, coordinator running": bar}, against=(),
         notes={"larder": f"a round trip is {round_trip * 1e3:.2f} ms"})
+
+
+@case("resume")
+def resume(bench):
+    """The longest wait of a caller while the mount's process is killed, or upgraded, and another goes on."""
+    store = bench.nginx
+
+    def longest_wait(replace):
+        with bench.larder() as node:
+            mountpoint = node.mount(store)
+            path = os.path.join(mountpoint, bench.OBJECT)
+            waits = []
+            done = threading.Event()
+
+            def call():
+                # An answer of the mount's process each time, which no cache of the kernel's gives.
+                while not done.is_set():
+                    started = time.perf_counter()
+                    os.getxattr(path, "user.larder.mode")
+                    waits.append(time.perf_counter() - started)
+
+            caller = threading.Thread(target=call)
+            caller.start()
+            time.sleep(0.5)
+            replace(node, mountpoint)
+            time.sleep(2)
+            done.set()
+            caller.join()
+            if node.status()["mounts"][0]["generation"] != 2:
+                raise Failure("the mount is not in its second process")
+            return max(waits)
+
+    def kill(node, _):
+        os.kill(node.status()["mounts"][0]["pid"], signal.SIGKILL)
+
+    def upgrade(node, mountpoint):
+        node.run("upgrade", mountpoint)
+
+    bar = Bar(1.0, at_least=False, of_ratio=False)
+    bench.compare(
+        {"larder, killed": lambda: longest_wait(kill), "larder, upgraded": lambda: longest_wait(upgrade)}, SECONDS,
+        {"larder, killed": bar, "larder, upgraded": bar}, against=())
