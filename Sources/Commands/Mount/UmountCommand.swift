@@ -54,6 +54,10 @@ package struct Unmounting {
         }
         if forced { return try ForcedUnmounting(path).run() }
         let isAnswering = MountOwner.answers(at: path)
+        if !isAnswering, MountOwner.find(mountPoint: path) == nil {
+            // Nobody will ever answer, and the question that waits for an answer would itself keep the mount busy.
+            return try ForcedUnmounting(path).run()
+        }
         if !lazily, isAnswering { try upload(path, output) }
         let process = MountOwner.find(mountPoint: path, isAnswering: isAnswering)
         do throws(MountError) { try FuseMount.unmount(at: path, lazily: lazily) } catch {
