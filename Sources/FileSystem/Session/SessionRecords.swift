@@ -1,7 +1,7 @@
 import Coordination
 import Platform
 
-/// An open file of the kernel's. 24 bytes.
+/// An open file of the kernel's.
 struct OpenFileRecord: Equatable {
     static let size = 64
     /// As the kernel has it.
